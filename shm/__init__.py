@@ -1,0 +1,1 @@
+"""The memory that the processes share: rings, wake words, counters, placement."""

@@ -1,0 +1,1 @@
+"""What keeps streams and consumers on disk and in memory."""

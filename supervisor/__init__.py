@@ -1,0 +1,1 @@
+"""The process that binds ports, starts workers and hands them connections."""
