@@ -1,9 +1,10 @@
 /* Every ordered access to memory that two processes share.
  *
- * Nothing else in midge writes `__atomic`: a reader who wants to know which accesses are ordered searches for the
- * names below. They work on plain integers, so that the structs of layout.h can be mirrored by Cython and NumPy.
- * Words: "acquire" pairs with "release" of the other side; "sequential" also orders a store before a later load, which
- * the two sleep protocols (wake.h, ring_want_space) need and which nothing weaker gives, not even on x86.
+ * Nothing else in midge writes `__atomic`: a reader who wants to know which accesses are ordered searches
+ * for the names below. They work on plain integers, so that the structs of layout.h can be mirrored by
+ * Cython and NumPy. Words: "acquire" pairs with "release" of the other side; "sequential" also orders a
+ * store before a later load, which the two sleep protocols (wake.h, ring_want_space) need and which nothing
+ * weaker gives, not even on x86.
  */
 #ifndef MIDGE_SHM_ATOMICS_H
 #define MIDGE_SHM_ATOMICS_H

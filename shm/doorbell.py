@@ -1,4 +1,4 @@
-"""The doorbell: an eventfd that wakes one worker. When to ring is decided with wake.h; this is only the descriptor."""
+"""The doorbell: an eventfd that wakes one worker. Only the descriptor; wake.h tells when to ring."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong with shared memory, as exceptions. A full or empty ring is a return value, not an error."""
+"""What can go wrong with shared memory. A full or empty ring is a return value, not an error."""
 
 from __future__ import annotations
 

@@ -1,16 +1,19 @@
 /* Bodies larger than a frame: cut by the producer's side, put together again by the consumer's.
  *
  * Sending. fragment_writer_start names the whole body (the caller keeps it alive and unchanged), then
- * fragment_writer_push as often as needed: each call commits as many fragments as fit now. Between two calls the caller
- * publishes, and when it returned 0 it asks ring_want_space and comes back. No other frame may be written to that ring
- * before the writer is done: it would overtake the body. Any body may be sent so, also a small or empty one.
+ * fragment_writer_push as often as needed: each call commits as many fragments as fit now. Between two
+ * calls the caller publishes, and when it returned 0 it asks ring_want_space and comes back. No other frame
+ * may be written to that ring before the writer is done: it would overtake the body. Any body may be sent
+ * so, also a small or empty one.
  *
- * Receiving. For each body from ring_next, ring_frame_kind tells a whole one (FRAME_DATA) from a fragment, which goes to
- * fragment_reader_push; when that returns FRAGMENT_COMPLETE, reader->body and reader->length are the whole body, valid
- * until fragment_reader_finish. Fragments are copied, so ring_release may follow at any time.
+ * Receiving. For each body from ring_next, ring_frame_kind tells a whole one (FRAME_DATA) from a fragment,
+ * which goes to fragment_reader_push; when that returns FRAGMENT_COMPLETE, reader->body and reader->length
+ * are the whole body, valid until fragment_reader_finish. Fragments are copied, so ring_release may follow
+ * at any time.
  *
- * One writer and one reader for each ring. When a ring is detached, fragment_writer_reset and fragment_reader_reset:
- * half a body of a dead peer is dropped. A zeroed struct is a valid idle writer; a reader needs fragment_reader_init.
+ * One writer and one reader for each ring. When a ring is detached, fragment_writer_reset and
+ * fragment_reader_reset: half a body of a dead peer is dropped. A zeroed struct is a valid idle writer; a
+ * reader needs fragment_reader_init.
  */
 #ifndef MIDGE_SHM_FRAGMENT_H
 #define MIDGE_SHM_FRAGMENT_H
@@ -21,8 +24,8 @@
 
 #define FRAGMENT_TOTAL_BYTES 8 /* the uint64_t before the first fragment's bytes */
 
-/* A finished reader keeps its buffer up to this size: twice the default max_payload of NATS (1 MiB), so that ordinary
- * large messages do not allocate each time; what is larger is rare and is given back. */
+/* A finished reader keeps its buffer up to this size: twice the default max_payload of NATS (1 MiB), so
+ * that ordinary large messages do not allocate each time; what is larger is rare and is given back. */
 #define FRAGMENT_KEEP_BYTES (2u << 20)
 
 enum fragment_result {
@@ -90,8 +93,8 @@ static inline int fragment_writer_push_one(fragment_writer_t *writer, ring_produ
     return 1;
 }
 
-/* Commit (not publish) as many fragments as fit now. Returns 1 when the body is complete, the writer idle and the body
- * the caller's again; 0 when the ring is full, stale or detached. An idle writer returns 1. */
+/* Commit (not publish) as many fragments as fit now. Returns 1 when the body is complete, the writer idle
+ * and the body the caller's again; 0 when the ring is full, stale or detached. An idle writer returns 1. */
 static inline int fragment_writer_push(fragment_writer_t *writer, ring_producer_t *producer) {
     while (fragment_writer_is_active(writer))
         if (!fragment_writer_push_one(writer, producer)) return 0;

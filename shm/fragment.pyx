@@ -67,7 +67,7 @@ cdef class FragmentReader:
         self.c.length_max = length_max
 
     def read(self):
-        """Return the next whole body as a copy, or None when none is complete up to the consumer's last poll().
+        """Return the next whole body as a copy, or None when none is complete before the last poll().
 
         Raises:
             RingCorrupt: a frame is one that no correct producer writes.
@@ -94,7 +94,8 @@ cdef class FragmentReader:
                 raise MemoryError
             if result == FRAGMENT_CORRUPT:
                 raise FragmentError(
-                    f"fragment of {length} bytes at {self.c.position} of {self.c.length}, at most {self.c.length_max}"
+                    f"fragment of {length} bytes at {self.c.position} of {self.c.length}, "
+                    f"at most {self.c.length_max}"
                 )
 
     def reset(self):

@@ -1,6 +1,7 @@
 /* The bytes of the shared region: every struct that lies in it, drawn once.
  *
- * All integers are in the byte order of the host: the region never leaves it. Must not know what a frame carries.
+ * All integers are in the byte order of the host: the region never leaves it. Must not know what a frame
+ * carries.
  *
  *   The region (one memfd); every part starts on a page, n = worker_count, p = n * (n - 1) ordered pairs:
  *
@@ -108,37 +109,38 @@ _Static_assert(offsetof(wake_words_t, control_pending) == 4, "control_pending of
 
 /* --- counters -------------------------------------------------------------------------------------------------- */
 
-/* The one list of counters, in the order in which they lie in memory. Only the row's worker writes (plain aligned
- * stores), anybody reads. *_total and message, byte and frame counts only grow; the others are present values. */
-#define COUNTERS(X)                                                                                       \
-    X(accepted_total)      /* connections taken over from the supervisor */                               \
-    X(connections)         /* open now */                                                                 \
-    X(subscriptions)       /* of local clients, now */                                                    \
-    X(in_msgs)             /* messages published by local clients */                                      \
-    X(in_bytes)            /* their headers and payloads */                                               \
-    X(out_msgs)            /* messages delivered to local clients */                                      \
-    X(out_bytes)           /* their headers and payloads */                                               \
-    X(slow_consumers)      /* connections closed for not reading */                                       \
-    X(closed_total)        /* connections that have ended */                                              \
-    X(stale_connections)   /* connections closed for not answering PING */                                \
-    X(ring_in_frames)      /* data frames read from peers */                                              \
-    X(ring_out_frames)     /* data frames written to peers */                                             \
-    X(ring_full)           /* claims refused because a peer's ring was full */                            \
-    X(control_in_frames)   /* control frames read from peers */                                           \
-    X(control_out_frames)  /* control frames written to peers */                                          \
-    X(wakeups)             /* doorbells of peers rung */                                                  \
-    X(rounds)              /* rounds of the worker's loop */                                              \
-    X(routes_cached)       /* subjects in the route cache, now */                                         \
-    X(route_hits)          /* publishes that found their route there */                                   \
-    X(route_misses)        /* publishes that did not */                                                   \
-    X(pending_bytes)       /* output not yet taken by sockets, now */                                     \
-    X(auth_errors)         /* connections refused for their credentials */                                \
-    X(protocol_errors)     /* -ERR answers for what a client sent */                                      \
-    X(stalls)              /* times that reading clients was stopped for a full ring */
+/* The one list of counters, in the order in which they lie in memory. Only the row's worker writes (plain
+ * aligned stores), anybody reads. A TOTAL only grows, also over restarts of its worker; a GAUGE is a
+ * present value, set to 0 when the worker has died. */
+#define COUNTERS(TOTAL, GAUGE)                                                                            \
+    TOTAL(accepted_total)       /* connections taken over from the supervisor */                          \
+    GAUGE(connections)          /* open */                                                                \
+    GAUGE(subscriptions)        /* of local clients */                                                    \
+    TOTAL(in_msgs)              /* messages published by local clients */                                 \
+    TOTAL(in_bytes)             /* their headers and payloads */                                          \
+    TOTAL(out_msgs)             /* messages delivered to local clients */                                 \
+    TOTAL(out_bytes)            /* their headers and payloads */                                          \
+    TOTAL(slow_consumers)       /* connections closed for not reading */                                  \
+    TOTAL(closed_total)         /* connections that have ended */                                         \
+    TOTAL(stale_connections)    /* connections closed for not answering PING */                           \
+    TOTAL(ring_in_frames)       /* data frames read from peers */                                         \
+    TOTAL(ring_out_frames)      /* data frames written to peers */                                        \
+    TOTAL(ring_full)            /* claims refused because a peer's ring was full */                       \
+    TOTAL(control_in_frames)    /* control frames read from peers */                                      \
+    TOTAL(control_out_frames)   /* control frames written to peers */                                     \
+    TOTAL(wakeups)              /* doorbells of peers rung */                                             \
+    TOTAL(rounds)               /* rounds of the worker's loop */                                         \
+    GAUGE(routes_cached)        /* subjects in the route cache */                                         \
+    TOTAL(route_hits)           /* publishes that found their route there */                              \
+    TOTAL(route_misses)         /* publishes that did not */                                              \
+    GAUGE(pending_bytes)        /* output not yet taken by sockets */                                     \
+    TOTAL(auth_errors)          /* connections refused for their credentials */                           \
+    TOTAL(protocol_errors)      /* -ERR answers for what a client sent */                                 \
+    TOTAL(stalls)               /* times that reading clients was stopped for a full ring */
 
 enum counter_index {
 #define COUNTER_INDEX(name) COUNTER_##name,
-    COUNTERS(COUNTER_INDEX)
+    COUNTERS(COUNTER_INDEX, COUNTER_INDEX)
 #undef COUNTER_INDEX
         COUNTER_COUNT
 };
@@ -148,7 +150,7 @@ enum counter_index {
 
 typedef struct {
 #define COUNTER_FIELD(name) uint64_t name;
-    COUNTERS(COUNTER_FIELD)
+    COUNTERS(COUNTER_FIELD, COUNTER_FIELD)
 #undef COUNTER_FIELD
     uint64_t reserved[COUNTERS_RESERVED];
 } counters_t;
@@ -161,10 +163,22 @@ _Static_assert(offsetof(counters_t, stalls) == 8 * COUNTER_stalls, "counters are
 static inline const char *counter_name(uint32_t index) {
     static const char *const names[] = {
 #define COUNTER_NAME(name) #name,
-        COUNTERS(COUNTER_NAME)
+        COUNTERS(COUNTER_NAME, COUNTER_NAME)
 #undef COUNTER_NAME
     };
     return index < COUNTER_COUNT ? names[index] : NULL;
+}
+
+/* Whether counter `index` is a present value. */
+static inline int counter_is_gauge(uint32_t index) {
+    static const uint8_t gauges[] = {
+#define COUNTER_TOTAL(name) 0,
+#define COUNTER_GAUGE(name) 1,
+        COUNTERS(COUNTER_TOTAL, COUNTER_GAUGE)
+#undef COUNTER_TOTAL
+#undef COUNTER_GAUGE
+    };
+    return index < COUNTER_COUNT && gauges[index];
 }
 
 /* --- the region ------------------------------------------------------------------------------------------------ */
@@ -206,8 +220,8 @@ static inline uint64_t region_page_up(uint64_t bytes) {
     return (bytes + REGION_PAGE_BYTES - 1) & ~(uint64_t)(REGION_PAGE_BYTES - 1);
 }
 
-/* Fill the header of a region: a pure function of its three sizes, so that who attaches can compute it again and compare.
- * Returns 1, or 0 (header untouched) when a size is out of range. */
+/* Fill the header of a region: a pure function of its three sizes, so that who attaches can compute it
+ * again and compare. Returns 1, or 0 (header untouched) when a size is out of range. */
 static inline int region_plan(region_header_t *header, uint32_t worker_count, uint64_t data_ring_bytes,
                               uint64_t control_ring_bytes) {
     if (worker_count < 1 || worker_count > WORKERS_MAX) return 0;

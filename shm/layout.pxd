@@ -62,6 +62,7 @@ cdef extern from "layout.h" nogil:
         uint64_t stalls
 
     const char *counter_name(uint32_t index)
+    int counter_is_gauge(uint32_t index)
 
     const uint64_t REGION_MAGIC
     const uint32_t REGION_VERSION

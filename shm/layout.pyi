@@ -18,6 +18,7 @@ KIND_FRAGMENT_FIRST: int
 KIND_FRAGMENT_MIDDLE: int
 KIND_FRAGMENT_LAST: int
 COUNTER_NAMES: tuple[str, ...]
+GAUGE_NAMES: tuple[str, ...]
 
 class RegionHeader(NamedTuple):
     magic: int

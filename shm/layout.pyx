@@ -33,6 +33,9 @@ KIND_FRAGMENT_LAST = FRAME_FRAGMENT_LAST
 COUNTER_NAMES = tuple([counter_name(index).decode() for index in range(COUNTER_COUNT)])
 """Every counter, in the order in which a row holds them: each a native uint64."""
 
+GAUGE_NAMES = tuple([name for index, name in enumerate(COUNTER_NAMES) if counter_is_gauge(index)])
+"""Those of COUNTER_NAMES that are present values; the others only grow."""
+
 RegionHeader = namedtuple("RegionHeader", [
     "magic", "version", "worker_count", "slot_count", "data_ring_bytes", "control_ring_bytes", "data_stride",
     "control_stride", "wake_offset", "counters_offset", "placement_offset", "data_offset", "control_offset",
@@ -41,11 +44,11 @@ RegionHeader = namedtuple("RegionHeader", [
 
 
 def plan_region(uint32_t worker_count, uint64_t data_ring_bytes, uint64_t control_ring_bytes):
-    """Return the header that a region of these sizes has, as bytes; ValueError when a size is out of range."""
+    """Return the header that a region of these sizes has, as bytes; ValueError when it has none."""
     cdef region_header_t header
     if not region_plan(&header, worker_count, data_ring_bytes, control_ring_bytes):
         raise ValueError(
-            f"region of {worker_count} workers with rings of {data_ring_bytes} and {control_ring_bytes} bytes: "
+            f"region of {worker_count} workers, rings of {data_ring_bytes} and {control_ring_bytes} bytes: "
             f"1 to {WORKERS_MAX} workers, powers of two from {RING_CAPACITY_MIN} to {RING_CAPACITY_MAX} bytes"
         )
     return PyBytes_FromStringAndSize(<char *>&header, sizeof(header))
@@ -66,7 +69,7 @@ def read_header(bytes header not None):
 
 
 def address_of(memory):
-    """Return where a writable buffer lies; the caller keeps it from moving or closing while the address is in use."""
+    """Return where a writable buffer lies; the caller keeps it there while the address is in use."""
     cdef Py_buffer view
     PyObject_GetBuffer(memory, &view, PyBUF_WRITABLE)
     try:
@@ -76,7 +79,11 @@ def address_of(memory):
 
 
 def initialize_ring(uintptr_t address, uint64_t capacity, uint32_t epoch=1):
-    """Make an empty ring of RING_HEADER_SIZE + capacity bytes at an address; ValueError when capacity is not valid."""
+    """Make an empty ring of RING_HEADER_SIZE + capacity bytes at an address.
+
+    Raises:
+        ValueError: capacity is no power of two in range, or epoch is 0.
+    """
     if not _ring_initialize(<void *>address, capacity, epoch):
         raise ValueError(
             f"ring of {capacity} bytes, epoch {epoch}: a power of two from {RING_CAPACITY_MIN} to "

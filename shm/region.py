@@ -1,8 +1,8 @@
 """The region: the one block of memory that the supervisor and all workers share.
 
-The supervisor creates it (a sealed memfd: it has no name, so nothing stays behind when processes are killed) and sends
-the descriptor to workers, which attach. Must not know what travels through the rings, nor who runs where: the
-placement table is computed by the supervisor and only kept here. Bytes are drawn in layout.h.
+The supervisor creates it (a sealed memfd: it has no name, so nothing stays behind when processes are killed)
+and sends the descriptor to workers, which attach. Must not know what travels through the rings, nor who runs
+where: the placement table is computed by the supervisor and only kept here. Bytes are drawn in layout.h.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Region:
         return region
 
     def close(self) -> None:
-        """Unmap and close the descriptor; every address given out is invalid from here on. Twice does nothing."""
+        """Unmap and close the descriptor: addresses given out are invalid now. Twice does nothing."""
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
             self.address = 0
@@ -133,7 +133,11 @@ class Region:
 
     @property
     def placement(self) -> tuple[int, ...]:
-        """The worker of each slot. Assigning checks length and workers; only the supervisor assigns, before workers start."""
+        """The worker of each slot; only the supervisor assigns it, before workers start.
+
+        Raises:
+            ValueError: the assigned table has another length, or names a worker that does not exist.
+        """
         return _PLACEMENT.unpack_from(self._memory, self._header.placement_offset)
 
     @placement.setter
@@ -148,13 +152,12 @@ class Region:
         Raises:
             KeyError: no counter has this name.
         """
-        offset = self._header.counters_offset + self._row(worker) * layout.COUNTERS_ROW_BYTES
-        (value,) = _COUNTER.unpack_from(self._memory, offset + _COUNTER_OFFSETS[name])
+        (value,) = _COUNTER.unpack_from(self._memory, self._counter_offset(worker, name))
         return int(value)
 
     def counters(self) -> numpy.ndarray[tuple[int], numpy.dtype[numpy.void]]:
-        """Return a copy of all counters: a structured array, a row per worker and a field per counter name."""
-        import numpy  # only here: starting the supervisor must not pay for it  # noqa: PLC0415
+        """Return a copy of all counters: a structured array, a row per worker, a field per counter."""
+        import numpy  # only here: starting the supervisor must not pay for it
 
         dtype = numpy.dtype(
             {
@@ -176,8 +179,8 @@ class Region:
     def reset_rings(self, worker: int) -> list[list[int]]:
         """Empty every ring to and from a worker, raise their epochs and return ring_epochs().
 
-        Only the supervisor may, when that worker is reaped and every other one has said that it detached. The worker's
-        wake words are cleared too; its counters stay, they count for the whole run.
+        Only the supervisor may, when that worker is reaped and every other one has said that it detached. The
+        worker's wake words and gauges (present values, as connections) become 0 too; what it counted stays.
         """
         self._row(worker)
         for producer, consumer in mesh.pairs_of(worker, self.worker_count):
@@ -185,7 +188,13 @@ class Region:
             layout.reset_ring(self.control_ring_address(producer, consumer))
         start = self._header.wake_offset + worker * layout.WAKE_WORDS_BYTES
         self._memory[start : start + layout.WAKE_WORDS_BYTES] = bytes(layout.WAKE_WORDS_BYTES)
+        for name in layout.GAUGE_NAMES:
+            _COUNTER.pack_into(self._memory, self._counter_offset(worker, name), 0)
         return self.ring_epochs()
+
+    def _counter_offset(self, worker: int, name: str) -> int:
+        row = self._header.counters_offset + self._row(worker) * layout.COUNTERS_ROW_BYTES
+        return row + _COUNTER_OFFSETS[name]
 
     def _row(self, worker: int) -> int:
         if not 0 <= worker < self._header.worker_count:

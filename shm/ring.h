@@ -1,14 +1,17 @@
-/* One ring: a single producer and a single consumer, usually in two processes, pass frames through shared memory.
+/* One ring: a single producer and a single consumer, usually in two processes, pass frames through shared
+ * memory.
  *
- * Theory of operation. Positions grow forever; position & (capacity - 1) is the place. The producer writes frames
- * between `tail` and `head + capacity`, then makes all of them visible by one release store of the tail. The consumer
- * loads the tail with acquire, reads frames in place, and gives all their space back by one release store of the head.
- * Each side keeps what it last saw of the other in its own struct, so a frame costs no shared access but its own bytes.
+ * Theory of operation. Positions grow forever; position & (capacity - 1) is the place. The producer writes
+ * frames between `tail` and `head + capacity`, then makes all of them visible by one release store of the
+ * tail. The consumer loads the tail with acquire, reads frames in place, and gives all their space back by
+ * one release store of the head. Each side keeps what it last saw of the other in its own struct, so a
+ * frame costs no shared access but its own bytes.
  *
- * Who owns what: the supervisor makes and resets the memory; the structs below live in their process and own nothing.
- * An attachment names the epoch it was told; after a reset, a side that still holds the old epoch is refused: claim and
- * poll give nothing, publish and release store nothing. That check and the store after it are two steps, so the
- * supervisor resets a ring only when one end is dead (reaped) and the other has said that it detached.
+ * Who owns what: the supervisor makes and resets the memory; the structs below live in their process and
+ * own nothing. An attachment names the epoch it was told; after a reset, a side that still holds the old
+ * epoch is refused: claim and poll give nothing, publish and release store nothing. That check and the
+ * store after it are two steps, so the supervisor resets a ring only when one end is dead (reaped) and the
+ * other has said that it detached.
  *
  * Must not know what a frame carries. Layout: layout.h.
  */
@@ -116,8 +119,8 @@ static inline int ring_is_stale(const ring_producer_t *producer) {
 /* Largest body of one frame. A quarter of the ring, so that padding plus a frame always fits an empty ring. */
 static inline uint32_t ring_frame_max(const ring_producer_t *producer) { return producer->frame_max; }
 
-/* Look at the head again; 1 if `needed` bytes are free now. Pairs with the release store in ring_release: what the
- * consumer was reading is finished before it is written over. */
+/* Look at the head again; 1 if `needed` bytes are free now. Pairs with the release store in ring_release:
+ * what the consumer was reading is finished before it is written over. */
 static inline int ring_refresh_head(ring_producer_t *producer, uint64_t needed) {
     if (ring_is_stale(producer)) return 0;
     uint64_t head = atomic_load_acquire_u64(&producer->header->head);
@@ -151,9 +154,9 @@ static inline uint8_t *ring_claim_kind(ring_producer_t *producer, uint32_t body_
     return frame + FRAME_HEADER_BYTES;
 }
 
-/* Reserve a frame: a pointer to `body_bytes` of 8-aligned room, to be written and then committed. NULL, and nothing has
- * changed, when it does not fit now, the ring is stale or detached, or body_bytes > ring_frame_max(). A second claim
- * replaces one that was not committed. */
+/* Reserve a frame: a pointer to `body_bytes` of 8-aligned room, to be written and then committed. NULL, and
+ * nothing has changed, when it does not fit now, the ring is stale or detached, or body_bytes >
+ * ring_frame_max(). A second claim replaces one that was not committed. */
 static inline uint8_t *ring_claim(ring_producer_t *producer, uint32_t body_bytes) {
     return ring_claim_kind(producer, body_bytes, FRAME_DATA);
 }
@@ -161,8 +164,8 @@ static inline uint8_t *ring_claim(ring_producer_t *producer, uint32_t body_bytes
 /* Make the claimed frame part of the next publish. Without an open claim it does nothing. */
 static inline void ring_commit(ring_producer_t *producer) { producer->tail = producer->claimed; }
 
-/* Show the consumer all committed frames; 1 if there were any. The caller then looks at the consumer's wake words.
- * Pairs with the acquire load in ring_poll: the bodies are written before the tail moves. */
+/* Show the consumer all committed frames; 1 if there were any. The caller then looks at the consumer's wake
+ * words. Pairs with the acquire load in ring_poll: the bodies are written before the tail moves. */
 static inline int ring_publish(ring_producer_t *producer) {
     if (producer->tail == producer->published || ring_is_stale(producer)) return 0;
     producer->published = producer->tail;
@@ -170,9 +173,10 @@ static inline int ring_publish(ring_producer_t *producer) {
     return 1;
 }
 
-/* Ask to be woken when space is given back. Call it after a claim that found no room, publish, then retry the claim
- * once: either the retry succeeds or the consumer's next ring_release returns 1. The flag is taken by that release, so
- * a producer that still finds no room asks again. Pairs with the fence in ring_release. */
+/* Ask to be woken when space is given back. Call it after a claim that found no room, publish, then retry
+ * the claim once: either the retry succeeds or the consumer's next ring_release returns 1. The flag is
+ * taken by that release, so a producer that still finds no room asks again. Pairs with the fence in
+ * ring_release. */
 static inline void ring_want_space(ring_producer_t *producer) {
     if (ring_is_stale(producer)) return;
     atomic_store_relaxed_u32(&producer->header->producer_waiting, 1);
@@ -214,8 +218,8 @@ static inline int ring_consumer_is_stale(const ring_consumer_t *consumer) {
 /* Whether a tail or frame was met that no producer writes: treat the peer as failed. Stays until attached again. */
 static inline int ring_is_corrupt(const ring_consumer_t *consumer) { return consumer->limit == RING_LIMIT_CORRUPT; }
 
-/* Look how far the producer has published; returns the bytes that ring_next may read (padding counts), 0 for none, a
- * stale, detached or corrupt ring. Pairs with the release store in ring_publish. */
+/* Look how far the producer has published; returns the bytes that ring_next may read (padding counts), 0
+ * for none, a stale, detached or corrupt ring. Pairs with the release store in ring_publish. */
 static inline uint64_t ring_poll(ring_consumer_t *consumer) {
     if (ring_consumer_is_stale(consumer) || ring_is_corrupt(consumer)) return 0;
     uint64_t tail = atomic_load_acquire_u64(&consumer->header->tail);
@@ -239,8 +243,9 @@ static inline int ring_frame_is_valid(const ring_consumer_t *consumer, uint64_t 
     return body_bytes <= consumer->frame_max && kind >= FRAME_DATA && kind <= FRAME_FRAGMENT_LAST;
 }
 
-/* The next frame's body, in place, valid until ring_release; NULL when there is none up to the limit that ring_poll set,
- * or when the ring is corrupt (ring_is_corrupt tells). *body_bytes is written only with a body. */
+/* The next frame's body, in place, valid until ring_release; NULL when there is none up to the limit that
+ * ring_poll set, or when the ring is corrupt (ring_is_corrupt tells). *body_bytes is written only with a
+ * body. */
 static inline const uint8_t *ring_next(ring_consumer_t *consumer, uint32_t *body_bytes) {
     if (ring_is_corrupt(consumer)) return NULL;
     while (consumer->head != consumer->limit) {
@@ -264,9 +269,9 @@ static inline uint32_t ring_frame_kind(const uint8_t *body) {
     return frame_header_kind(*(const uint64_t *)(body - FRAME_HEADER_BYTES));
 }
 
-/* Give back every frame that ring_next returned so far; their bodies may be written over at once. Returns 1 if the
- * producer waits for space (the flag is cleared): the caller then wakes it. Pairs with the acquire load in
- * ring_refresh_head, and with ring_want_space: head is stored before the flag is read. */
+/* Give back every frame that ring_next returned so far; their bodies may be written over at once. Returns 1
+ * if the producer waits for space (the flag is cleared): the caller then wakes it. Pairs with the acquire
+ * load in ring_refresh_head, and with ring_want_space: head is stored before the flag is read. */
 static inline int ring_release(ring_consumer_t *consumer) {
     if (consumer->head == consumer->released || ring_consumer_is_stale(consumer)) return 0;
     consumer->released = consumer->head;

@@ -1,6 +1,7 @@
 from typing import final
 
 def live_count() -> tuple[int, int]: ...
+
 @final
 class RingProducer:
     owner: object
@@ -18,6 +19,7 @@ class RingProducer:
     @property
     def is_corrupt(self) -> bool: ...
     def stats(self) -> dict[str, int]: ...
+
 @final
 class RingConsumer:
     owner: object

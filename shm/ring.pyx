@@ -1,5 +1,5 @@
 # cython: language_level=3, embedsignature=True, wraparound=False
-"""A ring's two ends for Python callers, tests and measurements; compiled code uses the C functions of ring.h."""
+"""A ring's two ends for Python callers, tests and measurements; compiled code uses ring.h."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -45,9 +45,9 @@ cdef class RingProducer:
         self.owner = owner
 
     def try_write(self, bytes body not None):
-        """Add one frame to the next publish; False, and nothing changed, when it does not fit now or never will.
+        """Add one frame to the next publish; False, and nothing changed, when it does not fit.
 
-        It never fits when it is longer than frame_max or the ring was reset.
+        Later it may, unless it is longer than frame_max or the ring was reset.
         """
         cdef Py_ssize_t length = len(body)
         cdef uint8_t *frame
@@ -96,8 +96,9 @@ cdef class RingProducer:
     def stats(self):
         """Return positions and counts by name; positions are bytes since the ring's reset."""
         return {
-            "capacity": self.c.capacity, "epoch": self.c.epoch, "tail": self.c.tail, "published": self.c.published,
-            "used_bytes": ring_used_bytes(&self.c), "frames_written": self.frames_written,
+            "capacity": self.c.capacity, "epoch": self.c.epoch, "tail": self.c.tail,
+            "published": self.c.published, "used_bytes": ring_used_bytes(&self.c),
+            "frames_written": self.frames_written,
         }
 
 
@@ -129,9 +130,9 @@ cdef class RingConsumer:
         self.owner = owner
 
     def poll(self):
-        """Look how far the producer has published; return the bytes that read() may take, headers and padding included.
+        """Look how far the producer has published; return the bytes that read() may take.
 
-        0 when there is nothing, or the ring was reset.
+        Headers and padding count. 0 when there is nothing, or the ring was reset.
 
         Raises:
             RingCorrupt: the producer's tail is one that no correct producer writes.
@@ -176,11 +177,13 @@ cdef class RingConsumer:
     def stats(self):
         """Return positions and counts by name; positions are bytes since the ring's reset."""
         return {
-            "capacity": self.c.capacity, "epoch": self.c.epoch, "head": self.c.head, "released": self.c.released,
-            "frames_read": self.frames_read,
+            "capacity": self.c.capacity, "epoch": self.c.epoch, "head": self.c.head,
+            "released": self.c.released, "frames_read": self.frames_read,
         }
 
     cdef int _check(self) except -1:
         if ring_is_corrupt(&self.c):
-            raise RingCorrupt(f"ring of {self.c.capacity} bytes: no valid frame or tail at position {self.c.head}")
+            raise RingCorrupt(
+                f"ring of {self.c.capacity} bytes: no valid frame or tail at position {self.c.head}"
+            )
         return 0

@@ -1,9 +1,10 @@
 /* How a worker sleeps without missing work, and how others wake it with one write at most.
  *
  * Sleeper: wake_prepare_sleep, look once more at every ring, block on the eventfd (or, if work was found,
- * wake_cancel_sleep). Waker: publish to a ring (or announce), then wake_needed; when it returns 1, write the eventfd.
- * Either the sleeper's second look sees the publish or the waker sees `sleeping`: both put a sequential fence between
- * their store and their load. A busy worker costs its wakers one load of a line that nobody writes.
+ * wake_cancel_sleep). Waker: publish to a ring (or announce), then wake_needed; when it returns 1, write
+ * the eventfd. Either the sleeper's second look sees the publish or the waker sees `sleeping`: both put a
+ * sequential fence between their store and their load. A busy worker costs its wakers one load of a line
+ * that nobody writes.
  *
  * Must not know rings or eventfds.
  */
@@ -35,8 +36,9 @@ static inline int wake_needed(wake_words_t *words) {
  * control_take. The caller then asks wake_needed. */
 static inline void control_announce(wake_words_t *words) { atomic_store_release_u32(&words->control_pending, 1); }
 
-/* Owner: 1 if control frames were announced since the last take; it must then poll its control rings. One load when
- * there is nothing. The exchange comes before the polls, so what is announced later is taken later. */
+/* Owner: 1 if control frames were announced since the last take; it must then poll its control rings. One
+ * load when there is nothing. The exchange comes before the polls, so what is announced later is taken
+ * later. */
 static inline int control_take(wake_words_t *words) {
     if (!atomic_load_acquire_u32(&words->control_pending)) return 0;
     return (int)atomic_exchange_u32(&words->control_pending, 0);

@@ -28,7 +28,7 @@ cdef class WakeWords:
         wake_cancel_sleep(self.words)
 
     def needs_ring(self):
-        """Ask, after publishing, whether the caller must ring the owner's doorbell. Only one caller is told so."""
+        """Ask, after publishing, whether to ring the owner's doorbell; one caller only is told so."""
         return wake_needed(self.words) == 1
 
     def announce_control(self):
