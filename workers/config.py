@@ -51,6 +51,8 @@ class WorkerConfig:
     """Path, appended to; "" is standard error."""
     log_time: bool
     """Whether log lines carry the time."""
+    log_utc: bool = False
+    """Whether that time is in UTC, not local."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a JSON object."""

@@ -1,0 +1,111 @@
+"""From a checked configuration to a running service.
+
+Start-up time is a promise, so the order matters: everything that can fail with one clear line comes first (limits, log,
+port, files, memory), then the workers are spawned, and while they boot on other cores this process does what it
+can do later: logging its start and importing the event loop.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+
+from shm.doorbell import Doorbell
+from shm.region import Region
+from supervisor import files, host
+from supervisor.config import MIDGE_VERSION, NATS_SERVER_VERSION, ServerConfig, join_host_port
+from supervisor.errors import StartError
+from supervisor.identity import new_server_id
+from supervisor.lifecycle import Fleet
+from supervisor.listener import Listener, bind
+from supervisor.placement import owner_table
+from supervisor.spawn import WORKER_COMMAND
+from workers.log import Log
+
+# Handled by service.py; until it can, they wait instead of ending the process halfway.
+_DEFERRED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def serve(config: ServerConfig, worker_command: Sequence[str] = WORKER_COMMAND) -> int:
+    """Run midge until it is told to stop.
+
+    Args:
+        worker_command: see spawn.spawn_worker.
+
+    Returns:
+        The exit status: 0 after a clean stop, 1 when it could not start, the reason then is logged.
+
+    Raises:
+        StartError: the log cannot be opened, so there is no place for a reason.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _DEFERRED_SIGNALS)
+    log = _open_log(config)
+    try:
+        return _start(config, log, worker_command)
+    except StartError as error:
+        log.fatal(str(error))
+        return 1
+
+
+def _open_log(config: ServerConfig) -> Log:
+    try:
+        return Log(
+            file=config.log_file,
+            debug=config.log_debug,
+            trace=config.log_trace,
+            time=config.log_time,
+            utc=config.log_utc,
+        )
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise StartError(f"error opening file: open {config.log_file}: {reason}") from error
+
+
+def _start(config: ServerConfig, log: Log, worker_command: Sequence[str]) -> int:
+    host.raise_descriptor_limit()
+    listening = bind(config.host, config.port)
+    bound_address, port = listening.getsockname()[:2]
+    if config.pid_file:
+        _write_pid_file(config.pid_file)
+    server_id = new_server_id()
+    try:
+        region = Region.create(config.worker_count)
+        doorbells = [Doorbell.create() for _ in range(config.worker_count)]
+        host.check_memory(config.worker_count, region.total_bytes)
+        fleet = Fleet(
+            config,
+            log,
+            region,
+            doorbells,
+            server_id=server_id,
+            port=port,
+            worker_command=worker_command,
+        )
+        fleet.start()
+    except OSError as error:
+        raise StartError(f"Host too small for {config.worker_count} workers: {error.strerror}") from error
+    region.placement = owner_table(config.worker_count)
+    fleet.configure()
+    _log_start(config, log, server_id, port)
+    # Only now: the workers are booting meanwhile.
+    from supervisor import service  # noqa: PLC0415
+
+    listener = Listener(listening, fleet.ready_workers, log, config.max_connections)
+    return service.run(config, log, listener, fleet, bound_address, port)
+
+
+def _write_pid_file(path: str) -> None:
+    try:
+        files.write_pid_file(path, os.getpid())
+    except OSError as error:
+        raise StartError(f"Could not write pidfile: open {path}: {(error.strerror or '').lower()}") from error
+
+
+def _log_start(config: ServerConfig, log: Log, server_id: str, port: int) -> None:
+    log.info("Starting midge")
+    log.info(f"  Version:  {MIDGE_VERSION} (nats-server {NATS_SERVER_VERSION})")
+    log.info(f"  Name:     {config.server_name or server_id}")
+    log.info(f"  ID:       {server_id}")
+    log.info(f"  Workers:  {config.worker_count}")
+    log.info(f"Listening for client connections on {join_host_port(config.host, port)}")
