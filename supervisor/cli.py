@@ -1,7 +1,7 @@
 """The `midge` command.
 
-Before anything of ours is imported it checks that the packages found are ours: their names are common words, and another
-distribution (PyPI's "supervisor" for one) may have put its own under them.
+Before anything of ours is imported it checks that the packages found are ours: their names are common
+words, and another distribution (PyPI's "supervisor" for one) may have put its own under them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import sys
 from importlib.machinery import PathFinder
 
 PROGRAM_NAME = "midge"
-# Called by this name (a link to midge), the command takes nats-server's arguments: there is no `serve` in front.
+# Called by this name (a link to midge), the command takes nats-server's arguments: there is no `serve` in
+# front.
 COMPATIBLE_NAME = "nats-server"
 
 USAGE = """Usage: midge <command> [options]
@@ -40,11 +41,12 @@ def main(arguments: list[str] | None = None) -> int:
     if command == "serve":
         return _serve(words[1:])
     if command == "bench":
-        from loadtest.bench import main as bench  # noqa: PLC0415
+        from loadtest.bench import main as bench
 
-        return bench(words[1:])
+        status: int = bench(words[1:])
+        return status
     if command in ("version", "-v", "--version", "-version"):
-        from supervisor.config import MIDGE_VERSION  # noqa: PLC0415
+        from supervisor.config import MIDGE_VERSION
 
         print(f"{PROGRAM_NAME}: v{MIDGE_VERSION}")
         return 0
@@ -63,7 +65,7 @@ def find_hidden_package(home: str) -> str:
     for name in ("workers", "shm", "storage"):
         spec = PathFinder.find_spec(name)
         if spec is None or spec.origin is None:
-            return f"the package {name} is missing beside {os.path.join(home, 'supervisor')}; install midge again"
+            return f"the package {name} is missing from {home}; install midge again"
         found = os.path.dirname(os.path.abspath(spec.origin))
         if found != os.path.join(home, name):
             return f"{found} hides the package {name} of {home}; install midge in an environment of its own"
@@ -71,8 +73,8 @@ def find_hidden_package(home: str) -> str:
 
 
 def _serve(arguments: list[str]) -> int:
-    from supervisor import config, flags  # noqa: PLC0415
-    from supervisor.errors import StartError  # noqa: PLC0415
+    from supervisor import config, flags
+    from supervisor.errors import StartError
 
     try:
         values = flags.parse(arguments)
@@ -84,12 +86,12 @@ def _serve(arguments: list[str]) -> int:
             print(f"{COMPATIBLE_NAME}: v{config.NATS_SERVER_VERSION}")
             return 0
         if values["signal"]:
-            from supervisor.signals import send_signal  # noqa: PLC0415
+            from supervisor.signals import send_signal
 
             send_signal(str(values["signal"]))
             return 0
         settings = config.from_flags(values)
-        from supervisor import start  # noqa: PLC0415
+        from supervisor import start
 
         return start.serve(settings)
     except (flags.FlagError, StartError) as error:
@@ -99,3 +101,7 @@ def _serve(arguments: list[str]) -> int:
 def _refuse(text: str) -> int:
     print(f"{PROGRAM_NAME}: {text}", file=sys.stderr)
     return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

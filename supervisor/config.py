@@ -15,7 +15,7 @@ from workers.config import WorkerConfig
 
 MIDGE_VERSION = "0.1.0"
 NATS_SERVER_VERSION = "2.15.1"
-"""The nats-server release whose behaviour is implemented: what INFO says and what clients gate features on."""
+"""The nats-server release whose behaviour is implemented: INFO says it and clients gate features on it."""
 
 # nats-server warns above this size and goes on; a ring frame of any size is sent in fragments.
 MAX_PAYLOAD_WARNING_BYTES = 8 << 20
@@ -25,7 +25,7 @@ MAX_PAYLOAD_BYTES = 999_999_999
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """Settings of the whole service; times are in nanoseconds, sizes in bytes. Field names are those of flags.FLAGS."""
+    """Settings of the whole service: times in nanoseconds, sizes in bytes, names as in flags.FLAGS."""
 
     host: str
     port: int
@@ -186,7 +186,8 @@ def _check_combinations(fields: Mapping[str, Value]) -> None:
         raise FlagError("--auth cannot be used together with --user and --pass")
     if int(fields["max_payload"]) > int(fields["max_pending"]):
         raise FlagError(
-            f"max_payload ({fields['max_payload']}) cannot be higher than max_pending ({fields['max_pending']})"
+            f"max_payload ({fields['max_payload']}) cannot be higher than"
+            f" max_pending ({fields['max_pending']})"
         )
     if int(fields["lame_duck_grace_ns"]) >= int(fields["lame_duck_duration_ns"]):
         raise FlagError("lame duck grace period should be strictly lower than lame duck duration")

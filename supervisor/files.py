@@ -1,7 +1,7 @@
 """The two files by which others find a running server: the PID file and the ports file.
 
-Both appear complete or not at all. As with nats-server the PID file stays when the server stops, and the ports file
-goes.
+Both appear complete or not at all. As with nats-server the PID file stays when the server stops, and the
+ports file goes.
 """
 
 from __future__ import annotations
@@ -51,10 +51,11 @@ def reachable_addresses(host: str, bound_address: str) -> list[str]:
     """
     if host not in ANY_ADDRESS:
         return [bound_address]
-    # Only here: psutil takes as long to import as everything else that the supervisor does before it is ready.
-    import socket  # noqa: PLC0415
+    # Only here: psutil takes as long to import as everything else that the supervisor does before it is
+    # ready.
+    import socket
 
-    import psutil  # noqa: PLC0415
+    import psutil
 
     addresses = [
         entry.address.partition("%")[0]

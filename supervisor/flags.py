@@ -1,15 +1,16 @@
 """The flags of `midge serve`: one table, and a parser that reads them as Go programs do.
 
-Scripts written for nats-server pass `-p 4222`, `-p=4222`, `--port 4222`, `-D`, `-D=false` and mixtures of them, so one or
-two dashes mean the same, a boolean never takes the next word, and the last of several equal flags wins. The table also
-drives the help text. This file knows how a value is spelt, not which values make sense together: that is config.py.
+Scripts written for nats-server pass `-p 4222`, `-p=4222`, `--port 4222`, `-D`, `-D=false` and mixtures of
+them, so one or two dashes mean the same, a boolean never takes the next word, and the last of several equal
+flags wins. The table also drives the help text. This file knows how a value is spelt, not which values make
+sense together: that is config.py.
 
 argparse is not used: it is slow to import and cannot read this style.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 Value = str | int | bool
 
@@ -101,8 +102,7 @@ FLAGS = (
         "text",
         "",
         "<signal>[=<pid>]",
-        "Send a signal to a running midge and exit (ldm, stop, quit, term, reopen, reload); <pid> is a PID or the"
-        " path of a PID file",
+        "Send a signal to a running midge: ldm, stop, quit, term, reopen or reload; <pid> may be a PID file",
         SERVER,
     ),
     Flag(
@@ -260,9 +260,14 @@ FLAGS = (
 
 # nats-server's flags for what does not exist here. Naming them gives a better answer than "not defined".
 RESERVED = frozenset(
-    "c config t m http_port ms https_port js jetstream sd store_dir s syslog r remote_syslog log_size_limit"
-    " max_traced_msg_len tls tlscert tlskey tlsverify tlscacert tls_listen help_tls routes cluster cluster_name"
-    " no_advertise cluster_advertise connect_retries cluster_listen profile".split()
+    {
+        *("c", "config", "t", "m", "http_port", "ms", "https_port", "profile"),
+        *("js", "jetstream", "sd", "store_dir"),
+        *("s", "syslog", "r", "remote_syslog", "log_size_limit", "max_traced_msg_len"),
+        *("tls", "tlscert", "tlskey", "tlsverify", "tlscacert", "help_tls"),
+        *("routes", "cluster", "cluster_name", "cluster_listen", "cluster_advertise"),
+        *("no_advertise", "connect_retries"),
+    }
 )
 
 _SIZE_UNITS = {"": 1, "b": 1}
@@ -388,7 +393,7 @@ def parse_duration_ns(text: str) -> int:
     return total_ns
 
 
-PARSERS = {
+PARSERS: Mapping[str, Callable[[str], Value]] = {
     "text": str,
     "integer": _parse_integer,
     "boolean": _parse_boolean,

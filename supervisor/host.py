@@ -55,7 +55,7 @@ def check_memory(worker_count: int, region_bytes: int, available_bytes: int | No
 
 
 def available_memory_bytes(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP_FOLDER) -> int | None:
-    """Return the bytes that can be had without swapping, by the host and by the control group; None if unknown."""
+    """Return the bytes that host and control group can give without swapping; None if unknown."""
     found = [_host_available_bytes(meminfo), _cgroup_available_bytes(cgroup)]
     return min((value for value in found if value is not None), default=None)
 

@@ -1,7 +1,7 @@
 """The fleet: starts the workers, notices at once when one ends, and brings it back.
 
-A worker is STARTING from its spawn until it says "ready", then READY, and DOWN when its process has ended. What happens
-when worker k ends, each step only when the one before is complete:
+A worker is STARTING from its spawn until it says "ready", then READY, and DOWN when its process has ended.
+What happens when worker k ends, each step only when the one before is complete:
 
 1. its process is reaped, so it can never write to shared memory again;
 2. every other living worker is told peer_down and answers when it no longer touches the rings to and from k;
@@ -9,13 +9,13 @@ when worker k ends, each step only when the one before is complete:
 4. a new worker k is started with the new epochs, and every other is told peer_up with them;
 5. it says "ready" when it has everybody's interest, and gets connections.
 
-Workers may end at any moment of this. Each one that is down has its own set of answers it waits for: a worker that ends
-is taken out of all sets, and a worker that starts is told of all that are down and joins their sets, so no two restarts
-wait for each other. A worker that ends before it was ready comes back later each time, and until then keeps
-itself in its own set.
+Workers may end at any moment of this. Each one that is down has its own set of answers it waits for: a
+worker that ends is taken out of all sets, and a worker that starts is told of all that are down and joins
+their sets, so no two restarts wait for each other. A worker that ends before it was ready comes back later
+each time, and until then keeps itself in its own set.
 
-Until the first time that all are ready, a worker's end is the end of the start: better a clear failure for whoever
-started midge than a broker that tries for ever.
+Until the first time that all are ready, a worker's end is the end of the start: better a clear failure for
+whoever started midge than a broker that tries for ever.
 """
 
 from __future__ import annotations
@@ -274,7 +274,7 @@ class Fleet:
             self._log.error(f"Worker {worker.index} sent an unexpected message: {operation!r}")
 
     def _on_link_end(self, worker: Worker, reason: str) -> None:
-        """A worker without a link is of no use; usually it is ending anyway, and its pidfd tells in a moment."""
+        """End a worker that has no link any more; usually it is ending anyway."""
         self._log.debug(f"Worker {worker.index} {reason}")
         if self._restarts:
             worker.kill()
@@ -356,7 +356,7 @@ class Fleet:
         if self._restarts and missing and self.workers[index].process_id == process_id:
             names = ", ".join(str(peer) for peer in sorted(missing))
             self._log.warning(
-                f"Worker {index} waits to be started again until worker {names} lets go of its rings"
+                f"Worker {index} cannot be started again until worker {names} lets go of its rings"
             )
 
     def _leave_lame_duck(self, worker: Worker) -> None:

@@ -1,12 +1,15 @@
 """The supervisor's end of the link to one worker.
 
-A link is a SOCK_SEQPACKET socket pair: one JSON object per datagram, descriptors beside it as SCM_RIGHTS. Sending never
-blocks: what the socket does not take at once waits here, in order. Knows the form of messages, not what they cause.
+A link is a SOCK_SEQPACKET socket pair: one JSON object per datagram, descriptors beside it as SCM_RIGHTS.
+Sending never
+blocks: what the socket does not take at once waits here, in order. Knows the form of messages, not what
+they cause.
 
 Messages to a worker:   start, accept, peer_down, peer_up, lame_duck, reopen_log, stop
 Messages from a worker: ready, peer_down_done, lame_duck_done
 
-The standard json module is used: orjson would cost more at start than it could ever save on these few messages.
+The standard json module is used: orjson would cost more at start than it could ever save on these few
+messages.
 """
 
 from __future__ import annotations
@@ -25,11 +28,13 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 
-# The kernel takes 253 descriptors per datagram at most; 64 keep a datagram small enough for any socket buffer.
+# The kernel takes 253 descriptors per datagram at most; 64 keep a datagram small enough for any socket
+# buffer.
 CONNECTIONS_PER_DATAGRAM_MAX = 64
 # A worker's messages are a few words; a longer one is cut off by the kernel and then is no JSON.
 RECEIVE_BYTES_MAX = 4096
-# Wait after the kernel refused because too many descriptors are in flight: the socket is writable all the time then.
+# Wait after the kernel refused because too many descriptors are in flight: the socket is writable all the
+# time then.
 DESCRIPTORS_RETRY_SECONDS = 0.02
 
 
@@ -56,7 +61,7 @@ class _Outgoing:
 
 
 class Link:
-    """One worker's link. Usable without an event loop until attach, which is needed to receive and to send later."""
+    """One worker's link; it can send without an event loop, and needs attach to receive and to send later."""
 
     def __init__(self, end: socket.socket) -> None:
         """Take over the supervisor's end of the pair."""
@@ -104,7 +109,7 @@ class Link:
         self._flush()
 
     def close(self) -> list[Accepted]:
-        """Close the link and return the connections that the worker never got; they belong to the caller now."""
+        """Close the link and return the connections that the worker never got; the caller owns them now."""
         unsent = [connection for outgoing in self._waiting for connection in outgoing.connections]
         self._waiting.clear()
         if not self._is_closed:
@@ -123,7 +128,7 @@ class Link:
         self._watch_writable(False)
 
     def _send_now(self, outgoing: _Outgoing) -> bool:
-        """Return whether the datagram is with the kernel, or the link is broken and its end is about to be seen."""
+        """Return whether the datagram is done with: sent, or a message for a link that has ended."""
         message, descriptors = outgoing.message, outgoing.descriptors
         if outgoing.connections:
             message = {"op": "accept", "connections": [connection[:4] for connection in outgoing.connections]}

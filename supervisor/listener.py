@@ -1,9 +1,10 @@
 """Binds the client port, accepts connections and chooses a worker for each.
 
-A connection goes to the ready worker with the fewest live ones; the counters in shared memory tell how many those are,
-so nobody is asked. Accepting goes on while there is a ready worker and not too many connections wait in the links;
-otherwise connections stay in the kernel's backlog. TCP_NODELAY is set once on the listening socket, from which Linux
-gives it to every accepted one. There is no TCP keep-alive, as on nats-server: the protocol has its own PINGs.
+A connection goes to the ready worker with the fewest live ones; the counters in shared memory tell how many
+those are, so nobody is asked. Accepting goes on while there is a ready worker and not too many connections
+wait in the links; otherwise connections stay in the kernel's backlog. TCP_NODELAY is set once on the
+listening socket, from which Linux gives it to every accepted one. There is no TCP keep-alive, as on
+nats-server: the protocol has its own PINGs.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
 
 # Go asks for the same; the kernel cuts it to net.core.somaxconn.
 BACKLOG = 4096
-# Connections taken per round of the loop, so that signals and dead workers are noticed during a connect storm.
+# Connections taken per round of the loop, so that signals and dead workers are noticed during a connect
+# storm.
 ACCEPT_BATCH = 256
 # Connections that may wait in links before accepting pauses; each holds a descriptor.
 UNSENT_CONNECTIONS_MAX = 1024
-# Pause after the kernel refused to accept; nats-server's grows from 10 ms to 1 s, a closed connection ends it here.
+# Pause after the kernel refused to accept; nats-server's grows from 10 ms to 1 s, a closed connection ends
+# it here.
 REFUSED_PAUSE_SECONDS = 0.1
 # Look again whether links have drained, while accepting pauses for them.
 UNSENT_PAUSE_SECONDS = 0.005

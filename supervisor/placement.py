@@ -1,8 +1,9 @@
 """Which worker is the authority for a slot: rendezvous hashing, pure.
 
-A slot is the hash of a name modulo SLOT_COUNT. Every (slot, worker) pair has a fixed pseudo-random weight, and the worker
-with the largest weight owns the slot. A worker added takes only the slots that it wins, and a worker removed gives up
-only its own: no other slot moves. That matters once streams live on disk, where a moved slot means moved files.
+A slot is the hash of a name modulo SLOT_COUNT. Every (slot, worker) pair has a fixed pseudo-random weight,
+and the worker with the largest weight owns the slot. A worker added takes only the slots that it wins, and
+a worker removed gives up only its own: no other slot moves. That matters once streams live on disk, where a
+moved slot means moved files.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 # Time that workers have to become ready the first time; they need a tenth of a second.
 START_SECONDS_MAX = 30.0
-# Time that workers have to end by themselves; they need a round of their loop to write what can be written at once.
+# Time that workers have to end by themselves; they need a round of their loop to write what can be written
+# at once.
 STOP_SECONDS_MAX = 5.0
 
 # Names as nats-server logs them.

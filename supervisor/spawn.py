@@ -1,9 +1,11 @@
 """Starts one worker process.
 
-posix_spawn instead of subprocess: no module to import at start, and no fork of a large process later. A worker
+posix_spawn instead of subprocess: no module to import at start, and no fork of a large process later. A
+worker
 
 - inherits standard error and its end of the link, nothing else: every other descriptor is close-on-exec;
-- has a process group of its own, so that Ctrl-C in a terminal reaches the supervisor alone, which stops it in order;
+- has a process group of its own, so that Ctrl-C in a terminal reaches the supervisor alone, which stops it
+  in order;
 - begins with no signal blocked, though the supervisor blocks some until it can handle them;
 - ends by itself when its end of the link says that the supervisor is gone.
 """

@@ -1,8 +1,8 @@
 """From a checked configuration to a running service.
 
-Start-up time is a promise, so the order matters: everything that can fail with one clear line comes first (limits, log,
-port, files, memory), then the workers are spawned, and while they boot on other cores this process does what it
-can do later: logging its start and importing the event loop.
+Start-up time is a promise, so the order matters: everything that can fail with one clear line comes first
+(limits, log, port, files, memory), then the workers are spawned, and while they boot on other cores this
+process does what it can do later: logging its start and importing the event loop.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _start(config: ServerConfig, log: Log, worker_command: Sequence[str]) -> int
     fleet.configure()
     _log_start(config, log, server_id, port)
     # Only now: the workers are booting meanwhile.
-    from supervisor import service  # noqa: PLC0415
+    from supervisor import service
 
     listener = Listener(listening, fleet.ready_workers, log, config.max_connections)
     return service.run(config, log, listener, fleet, bound_address, port)

@@ -2,12 +2,13 @@
 
     [4711] 2026/03/01 12:34:56.123456 [INF] Server is ready
 
-Scripts and client test suites read these lines, so the format is fixed: process id, local time with microseconds
-(left out on request), level, text. Each process opens the file itself with O_APPEND and writes a line with one write,
-so lines of several processes never mix.
+Scripts and client test suites read these lines, so the format is fixed: process id, local time with
+microseconds (left out on request), level, text. Each process opens the file itself with O_APPEND and writes
+a line with one write, so lines of several processes never mix.
 
-The standard logging package is not used: importing it takes a tenth of the time that a broker may take from exec to
-its first PONG, and nothing here needs its handlers, filters or locks, for a process logs from one thread.
+The standard logging package is not used: importing it takes a tenth of the time that a broker may take from
+exec to its first PONG, and nothing here needs its handlers, filters or locks, for a process logs from one
+thread.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ TRACE = "TRC"
 STANDARD_ERROR = 2
 # A log may hold subjects and client names: not for everybody's eyes. nats-server uses the same mode.
 LOG_FILE_MODE = 0o640
-# How many different keys limited() remembers; at this bound the oldest is forgotten and may log again at once.
+# How many different keys limited() remembers; at this bound the oldest is forgotten and may log again at
+# once.
 LIMITED_KEYS_MAX = 1024
 
 
 class Log:
     """Writes lines of the levels that are switched on.
 
-    A log that cannot be written (full disk, closed pipe) is not allowed to stop the broker: such lines are counted
-    in `lost_lines` and dropped.
+    A log that cannot be written (full disk, closed pipe) is not allowed to stop the broker: such lines are
+    counted in `lost_lines` and dropped.
     """
 
     def __init__(
@@ -99,7 +101,7 @@ class Log:
             self._write_to(STANDARD_ERROR, FATAL, text)
 
     def limited(self, key: str, text: str, *, level: str = WARNING, every_ns: int = 10_000_000_000) -> None:
-        """Write a line that may repeat often: at most one per key and `every_ns`, saying how many were left out.
+        """Write a line that may repeat often: one per key and `every_ns`, saying how many were left out.
 
         Args:
             key: what makes two lines the same event.

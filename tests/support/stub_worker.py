@@ -1,14 +1,15 @@
 """A worker without a data plane, for tests of the supervisor.
 
-It speaks the link protocol in full, keeps its counters, greets a client with INFO, answers PING with PONG, and does as it
-is told by words that a client sends after PING: so a test can make it fail at a chosen moment.
+It speaks the link protocol in full, keeps its counters, greets a client with INFO, answers PING with PONG,
+and does as it is told by words that a client sends after PING: so a test can make it fail at a chosen
+moment.
 
     PING             answers `PONG <worker index>`
     DIE <status>     ends with this exit status
     LOG              answers with every message it got on its link, as a JSON array
 
-Run as a program with `--link FD`, like a worker; `--fail-start` makes it end before it is ready, and `--silent` makes it
-never answer peer_down.
+Run as a program with `--link FD`, like a worker; `--fail-start` makes it end before it is ready, and
+`--silent` makes it never answer peer_down.
 """
 
 from __future__ import annotations
