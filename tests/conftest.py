@@ -1,0 +1,106 @@
+"""Fixtures that every level of tests shares: brokers, raw clients, and coroutines as tests."""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from support.broker import Broker
+from support.rawclient import RawClient
+
+# Protocol transcripts run against all of these; nats-server is the oracle that keeps the transcripts honest.
+KINDS = ("midge-1", "midge-2", "nats-server")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--servers",
+        default=",".join(KINDS),
+        help="the brokers that protocol transcripts run against, with commas (default: %(default)s)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "servers(*kinds): run a test with these brokers instead of all")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "kind" in metafunc.fixturenames:
+        kinds = metafunc.config.getoption("--servers").split(",")
+        marker = metafunc.definition.get_closest_marker("servers")
+        if marker:
+            kinds = [kind for kind in marker.args if kind in kinds or kind not in KINDS]
+        metafunc.parametrize("kind", kinds, scope="session")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is a coroutine function on an event loop of its own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+    return True
+
+
+@pytest.fixture(scope="session")
+def server(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A broker with default options, shared by all tests: each uses subjects of its own."""
+    broker = Broker(kind, tmp_path_factory.mktemp(kind))
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def start(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Broker]]:
+    """A function that starts a broker with options; after the test it is stopped and checked for leaks."""
+    brokers: list[Broker] = []
+
+    def start_broker(**options: Any) -> Broker:
+        brokers.append(Broker(kind, tmp_path_factory.mktemp("broker"), **options))
+        return brokers[-1]
+
+    yield start_broker
+    for broker in brokers:
+        broker.stop()
+
+
+@pytest.fixture
+def dial() -> Iterator[Callable[..., RawClient]]:
+    """A function that connects to a broker; with CONNECT fields it also does the handshake."""
+    clients: list[RawClient] = []
+
+    def connect(broker: Broker, *, receive_buffer_bytes: int = 0, **connect_fields: object) -> RawClient:
+        clients.append(broker.connect(receive_buffer_bytes=receive_buffer_bytes))
+        return clients[-1].handshake(**connect_fields)
+
+    yield connect
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def dial_raw() -> Iterator[Callable[..., RawClient]]:
+    """A function that connects to a broker and sends nothing."""
+    clients: list[RawClient] = []
+
+    def connect(broker: Broker, **options: Any) -> RawClient:
+        clients.append(broker.connect(**options))
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def client(server: Broker, dial: Callable[..., RawClient]) -> RawClient:
+    """A connection after CONNECT with verbose and pedantic off, and headers and no_responders on."""
+    return dial(server, headers=True, no_responders=True)
+
+
+@pytest.fixture
+def plain(server: Broker, dial_raw: Callable[..., RawClient]) -> RawClient:
+    """A connection that has received INFO and sent nothing."""
+    return dial_raw(server)
