@@ -1,0 +1,1 @@
+# Nothing here is for Python: loadtest/engine.pyx has the class Board.

@@ -1,0 +1,3 @@
+BUCKET_COUNT: int
+
+def bucket_index(value_ns: int) -> int: ...

@@ -1,0 +1,1 @@
+# Nothing here is for Python: loadtest/engine.pyx is the face of the senders.
