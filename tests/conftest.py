@@ -16,9 +16,13 @@ KINDS = ("midge-1", "midge-2", "nats-server")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--servers",
-        default=",".join(KINDS),
-        help="the brokers that protocol transcripts run against, with commas (default: %(default)s)",
+        help="run tests against these brokers only, with commas, such as nats-server,midge-2",
     )
+    parser.addoption(
+        "--fuzz-inputs", type=int, default=500, help="inputs of the differential fuzz (%(default)s)"
+    )
+    parser.addoption("--soak-messages", type=int, default=200_000, help="messages of the soak (%(default)s)")
+    parser.addoption("--kill-rounds", type=int, default=10, help="rounds of killing a worker (%(default)s)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,10 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "kind" in metafunc.fixturenames:
-        kinds = metafunc.config.getoption("--servers").split(",")
         marker = metafunc.definition.get_closest_marker("servers")
-        if marker:
-            kinds = [kind for kind in marker.args if kind in kinds or kind not in KINDS]
+        kinds = marker.args if marker else KINDS
+        chosen = metafunc.config.getoption("--servers")
+        if chosen:
+            kinds = tuple(kind for kind in kinds if kind in chosen.split(","))
         metafunc.parametrize("kind", kinds, scope="session")
 
 
