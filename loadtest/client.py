@@ -11,6 +11,8 @@ import socket
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+from loadtest.parser import operations
+
 PORT_DEFAULT = 4222
 LINE_BYTES_MAX = 1 << 20
 
@@ -125,7 +127,7 @@ class Connection:
     def round_trip(self) -> None:
         """Send PING and wait for PONG, so that the server has handled all that was sent before.
 
-        Messages that arrive after the PONG stay in `unread`; before it there must be none.
+        For connections without subscriptions: no message may come before the PONG.
 
         Raises:
             ServerError: the server answered with -ERR or with something unexpected.
@@ -139,16 +141,26 @@ class Connection:
             elif not line.startswith((b"INFO ", b"+OK")):
                 raise ServerError(f"{line[:60]!r} where PONG was due")
 
-    def subscribe(self, subject: str, queue: str | None = None, sid: int = 1) -> None:
-        """Subscribe and return when the server knows it; nobody may publish there before."""
-        arguments = f"{subject} {queue} {sid}" if queue else f"{subject} {sid}"
-        self.send(f"SUB {arguments}\r\n".encode())
-        self.round_trip()
+    def subscribe(self, subject: str, queue: str | None = None, sid: int = 1, limit: int = 0) -> None:
+        """Subscribe and return when the server knows it.
 
-    def subscribe_up_to(self, subject: str, limit: int) -> None:
-        """Send SUB with sid 1 without waiting; the server unsubscribes after `limit` messages, 0: never."""
-        unsubscribe = f"UNSUB 1 {limit}\r\n" if limit else ""
-        self.send(f"SUB {subject} 1\r\n{unsubscribe}".encode())
+        Messages that came meanwhile are left in `unread`, with the PONG among them.
+
+        Args:
+            limit: messages after which the server unsubscribes, 0 for none.
+        Raises:
+            ServerError: with the server's text when it refused.
+        """
+        arguments = f"{subject} {queue} {sid}" if queue else f"{subject} {sid}"
+        unsubscribe = f"UNSUB {sid} {limit}\r\n" if limit else ""
+        self.send(f"SUB {arguments}\r\n{unsubscribe}PING\r\n".encode())
+        while True:
+            found = {kind: text for kind, *_, text in operations(self.unread)[0]}
+            if "-ERR" in found:
+                raise ServerError(found["-ERR"].decode(errors="replace").strip("'"))
+            if "PONG" in found:
+                return
+            self.receive()
 
     def close(self) -> None:
         """Close the socket; a second call does nothing."""

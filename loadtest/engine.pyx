@@ -311,7 +311,7 @@ cdef class Engine:
         offset_ns: int = 0,
         interval_ns: float = 0.0,
     ) -> int:
-        """Add a connection that has subscribed to `<inbox>.*` with sid 1; it keeps `window` requests in flight."""
+        """Add a connection that has subscribed to `<inbox>.*` with sid 1 and keeps `window` requests open."""
         cdef connection_t *connection = self.open_connection(fd, ROLE_REQUESTER)
         # Room for stragglers: only a reply that comes this much later than its successors holds up the rest.
         slot_count = 1 << (8 * window).bit_length()
@@ -394,7 +394,7 @@ cdef class Engine:
         ]
 
     def seen(self, publisher: int) -> bytes:
-        """Return the bitmap of a publisher's sequences that arrived here in a queue run; 64-bit native words."""
+        """Return the bitmap of a publisher's sequences that arrived in a queue run; 64-bit native words."""
         if not 0 <= publisher < self.engine.ledger.publisher_count:
             raise IndexError(publisher)
         cdef uint32_t index = publisher

@@ -90,7 +90,8 @@ cdef extern from *:
         return epoll_ctl(epoll_fd, operation, fd, &event);
     }
     static inline uint32_t event_index(const struct epoll_event *event) { return event->data.u32; }
-    static inline ssize_t receive_two(int fd, void *first, size_t first_bytes, void *rest, size_t rest_bytes) {
+    static inline ssize_t receive_two(
+        int fd, void *first, size_t first_bytes, void *rest, size_t rest_bytes) {
         struct iovec parts[2] = {{first, first_bytes}, {rest, rest_bytes}};
         return readv(fd, parts, 2);
     }

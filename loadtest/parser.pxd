@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint32_t
 
-# The longest line that is accepted. nats-server limits the argument part of a control line to 4096 bytes; only
+# The longest line that is accepted. nats-server limits the arguments of a control line to 4096 bytes; only
 # INFO with many connect_urls is longer.
 cdef enum:
     LINE_BYTES_MAX = 65536

@@ -57,7 +57,7 @@ cdef int split_tokens(const char *start, const char *end, token_t *tokens) noexc
 cdef parse_state_t parse_message(
     const char *data, size_t available, size_t verb_bytes, bint has_headers, operation_t *operation
 ) noexcept nogil:
-    """Parse `MSG subject sid [reply] size` or `HMSG subject sid [reply] headers total`; the line is complete."""
+    """Parse `MSG subject sid [reply] size` or `HMSG subject sid [reply] headers total` of a whole line."""
     cdef token_t tokens[TOKENS_MAX]
     cdef int count = split_tokens(data + verb_bytes, data + operation.line_bytes - 2, tokens)
     cdef int count_least = 4 if has_headers else 3
@@ -103,7 +103,7 @@ cdef parse_state_t parse_short(
 cdef parse_state_t parse_operation(const char *data, size_t available, operation_t *operation) noexcept nogil:
     """Parse the operation at the start of `data`.
 
-    PARSE_NEED_MORE with operation.frame_bytes > 0 says that the line is there and how large the whole frame is.
+    PARSE_NEED_MORE with operation.frame_bytes > 0: the line is there and says how large the frame will be.
     """
     cdef size_t searched = available if available < LINE_BYTES_MAX else LINE_BYTES_MAX
     cdef const char *newline = <const char *>memchr(data, c'\n', searched)

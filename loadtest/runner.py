@@ -122,7 +122,7 @@ class Run:
             connection.subscribe(subject, QUEUE_GROUP)
             place = engine.add_responder(connection.socket.fileno())
         elif plan.scenario is Scenario.SUB:
-            connection.subscribe_up_to(subject, 0 if plan.duration_ns else plan.messages)
+            connection.subscribe(subject, limit=0 if plan.duration_ns else plan.messages)
             place = engine.add_subscriber(connection.socket.fileno(), None)
         else:
             connection.subscribe(subject, QUEUE_GROUP if plan.is_queue else None)
