@@ -1,6 +1,6 @@
 """How fast one ring is: frames and bytes per second in one and in two processes, and a frame's round trip.
 
-Run `python -m loadtest.micro.ring` on a quiet machine. Each frame is copied in and out, as the data plane does;
+Run `python -m loadtest.micro.ring` on a quiet machine. Each frame is copied in and out, as in the data plane;
 a batch is what one publish makes visible. Each line is the median of some runs after one that is not counted.
 """
 
