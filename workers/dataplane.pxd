@@ -1,0 +1,13 @@
+"""The data plane of one worker: its event rounds, and the face that the rest of the worker sees."""
+from workers.model cimport Plane
+
+
+cdef class DataPlane:
+    cdef Plane* plane
+    cdef readonly object policy            # decides, see sessions.py; kept alive for Plane.policy
+    cdef object _soon                      # called with self.run when there is more to do at once
+    cdef object _later                     # called with seconds and self.run
+    cdef object _region                    # keeps the shared memory mapped
+    cdef bint _later_is_set
+    cdef bint _is_running
+    cdef long _ticks

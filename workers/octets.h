@@ -1,0 +1,109 @@
+/* Primitives on byte strings for the data plane: scan, copy, hash, allocate.
+ *
+ * scan_blanks and copy_bytes may read and write up to OCTETS_SLACK bytes past the end of what they were given; every
+ * buffer of the data plane (read arena, partial messages, output chunks) is allocated with that slack.
+ */
+#ifndef MIDGE_WORKERS_OCTETS_H
+#define MIDGE_WORKERS_OCTETS_H
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#define OCTETS_SLACK 64
+
+/* Bit i is set where text[i] is a blank or a control byte (<= 0x20), for the 64 bytes from text. */
+static inline uint64_t scan_blanks(const uint8_t *text)
+{
+#if defined(__SSE2__)
+    const __m128i limit = _mm_set1_epi8(0x20);
+    uint64_t mask = 0;
+    for (int i = 0; i < 4; i++) {
+        __m128i part = _mm_loadu_si128((const __m128i *)(text + 16 * i));
+        uint64_t bits = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(part, limit), part));
+        mask |= bits << (16 * i);
+    }
+    return mask;
+#else
+    uint64_t mask = 0;
+    for (int i = 0; i < 64; i++)
+        mask |= (uint64_t)(text[i] <= 0x20) << i;
+    return mask;
+#endif
+}
+
+static inline int lowest_bit(uint64_t mask)
+{
+    return __builtin_ctzll(mask);
+}
+
+static inline int bit_count(uint64_t mask)
+{
+    return __builtin_popcountll(mask);
+}
+
+/* memcpy for the lengths of control lines and small payloads: whole 16-byte steps, so both ends need slack. */
+static inline void copy_bytes(uint8_t *restrict to, const uint8_t *restrict from, size_t length)
+{
+#if defined(__SSE2__)
+    if (length <= 256) {
+        size_t done = 0;
+        do {
+            _mm_storeu_si128((__m128i *)(to + done), _mm_loadu_si128((const __m128i *)(from + done)));
+            done += 16;
+        } while (done < length);
+        return;
+    }
+#endif
+    memcpy(to, from, length);
+}
+
+static inline uint64_t mix64(uint64_t a, uint64_t b)
+{
+    unsigned __int128 product = (unsigned __int128)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+/* A 64-bit hash of a subject, seeded per process so that nobody can aim at its collisions. */
+static inline uint64_t hash_bytes(const uint8_t *text, size_t length, uint64_t seed)
+{
+    const uint64_t k0 = 0x9E3779B97F4A7C15ULL, k1 = 0xD6E8FEB86659FD93ULL;
+    uint64_t state = seed ^ (length * k0), word;
+    while (length >= 8) {
+        memcpy(&word, text, 8);
+        state = mix64(state ^ word, k1);
+        text += 8;
+        length -= 8;
+    }
+    word = 0;
+    if (length >= 4) {
+        uint32_t low, high;
+        memcpy(&low, text, 4);
+        memcpy(&high, text + length - 4, 4);
+        word = ((uint64_t)low << 32) | high;
+    } else if (length) {
+        word = (uint64_t)text[0] << 16 | (uint64_t)text[length >> 1] << 8 | text[length - 1];
+    }
+    return mix64(state ^ word, k0 ^ seed);
+}
+
+/* malloc and realloc that do not return without memory: a worker without memory dies and is started anew. */
+static inline void *must(void *memory, size_t size)
+{
+    if (!memory && size) {
+        fprintf(stderr, "midge: out of memory allocating %zu bytes\n", size);
+        abort();
+    }
+    return memory;
+}
+
+static inline void *must_malloc(size_t size) { return must(malloc(size), size); }
+static inline void *must_calloc(size_t count, size_t size) { return must(calloc(count, size), count * size); }
+static inline void *must_realloc(void *old, size_t size) { return must(realloc(old, size), size); }
+
+#endif

@@ -1,0 +1,370 @@
+# cython: language_level=3, embedsignature=True, wraparound=False
+"""Parser of what clients send: one operation at a time from a block of bytes, no I/O, no state.
+
+The rules are nats-server's, oddities included: verbs in any case, blanks are runs of space and tab, a line ends with LF
+and may have CR before it, PING and PONG ignore the rest of their line, a published payload must be followed by
+exactly CR LF. Most operations are `PUB subject [reply] size` with single blanks: parse_pub finds their parts with one
+64-byte scan. Everything else takes the slow way through split_arguments.
+
+What a subscriber is sent after its sid is, byte for byte, what the publisher sent after the subject: reply, sizes,
+payload. Op.tail points there, so a delivery is two copies. A line with other separators is rewritten in place first.
+"""
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memchr, memcpy, memmove
+
+from workers.octets cimport OCTETS_SLACK, lowest_bit, must_calloc, must_malloc, scan_blanks
+
+
+cdef enum:
+    BLANK = 0x20
+    TAB = 0x09
+    CR = 0x0D
+    LF = 0x0A
+    ARGUMENTS_MAX = 4              # HPUB subject reply #hdr #total
+    SIZE_DIGITS_MAX = 9
+
+
+cdef inline int64_t parse_size(const uint8_t* text, uint64_t length) noexcept nogil:
+    """Return the number, or -1 if it is not one to nine decimal digits."""
+    cdef int64_t value = 0
+    cdef uint64_t i
+    cdef uint32_t digit
+    if length == 0 or length > SIZE_DIGITS_MAX:
+        return -1
+    for i in range(length):
+        digit = <uint32_t>text[i] - 48
+        if digit > 9:
+            return -1
+        value = value * 10 + digit
+    return value
+
+
+cdef inline ParseResult finish_pub(uint8_t* start, uint8_t* end, uint8_t* payload, const ParseLimits* limits,
+                                   Op* op) noexcept nogil:
+    """Check the sizes and that the whole payload is there."""
+    if op.size < 0 or op.header_size > op.size:
+        return PARSE_ARGUMENTS
+    if <uint64_t>op.size > limits.max_payload:
+        return PARSE_PAYLOAD
+    op.need = <uint64_t>(payload - start) + <uint64_t>op.size + 2
+    if <uint64_t>(end - start) < op.need:
+        # The two bytes after the payload decide as soon as they are there.
+        if <uint64_t>(end - start) == op.need - 1 and payload[op.size] != CR:
+            return PARSE_UNKNOWN
+        return PARSE_MORE
+    if payload[op.size] != CR or payload[op.size + 1] != LF:
+        return PARSE_UNKNOWN
+    op.consumed = op.need
+    op.kind = OP_PUB
+    return PARSE_DONE
+
+
+cdef inline int starts_pub(uint8_t* start) noexcept nogil:
+    return ((start[0] | 32) == c"p" and (start[1] | 32) == c"u" and (start[2] | 32) == c"b"
+            and start[3] == BLANK)
+
+
+cdef inline int parse_pub(uint8_t* start, uint8_t* end, const ParseLimits* limits, Op* op,
+                          ParseResult* result) noexcept nogil:
+    """Parse `PUB subject [reply] size` CR LF with single blanks in at most 64 bytes; return 0 to take the slow way."""
+    cdef uint8_t* text = start + 4
+    cdef uint8_t* token
+    cdef uint64_t blanks
+    cdef int first, second, last
+    if end - text < 6:
+        return 0
+    blanks = scan_blanks(text)
+    if end - text < 64:
+        blanks &= (<uint64_t>1 << (end - text)) - 1
+    if blanks == 0:
+        return 0
+    first = lowest_bit(blanks)
+    blanks &= blanks - 1
+    if first == 0 or text[first] != BLANK or blanks == 0:
+        return 0
+    second = lowest_bit(blanks)
+    blanks &= blanks - 1
+    if second == first + 1 or blanks == 0:
+        return 0
+    op.subject.text = text
+    op.subject.length = first
+    op.tail = text + first + 1
+    token = op.tail
+    if text[second] == BLANK:
+        op.reply.text = token
+        op.reply.length = second - first - 1
+        last = lowest_bit(blanks)
+        blanks &= blanks - 1
+        if last == second + 1 or blanks == 0:
+            return 0
+        token = text + second + 1
+    else:
+        op.reply.length = 0
+        last = second
+    if text[last] != CR or last == 63 or text[last + 1] != LF or text + last + 1 >= end:
+        return 0
+    op.header_size = -1
+    op.size = parse_size(token, <uint64_t>(text + last - token))
+    result[0] = finish_pub(start, end, text + last + 2, limits, op)
+    op.tail_length = <uint64_t>(text + last + 2 - op.tail) + <uint64_t>op.size + 2
+    return 1
+
+
+cdef inline int is_blank(uint8_t byte) noexcept nogil:
+    return byte == BLANK or byte == TAB
+
+
+cdef int split_arguments(uint8_t* text, uint64_t length, Span* arguments) noexcept nogil:
+    """Fill `arguments` and return their number, or ARGUMENTS_MAX + 1 if there are more."""
+    cdef uint64_t i = 0, begin
+    cdef int count = 0
+    while True:
+        while i < length and (is_blank(text[i]) or text[i] == CR or text[i] == LF):
+            i += 1
+        if i == length:
+            return count
+        if count == ARGUMENTS_MAX:
+            return count + 1
+        begin = i
+        while i < length and not (is_blank(text[i]) or text[i] == CR or text[i] == LF):
+            i += 1
+        arguments[count].text = text + begin
+        arguments[count].length = <uint32_t>(i - begin)
+        count += 1
+
+
+cdef void rewrite_tail(uint8_t* payload, Span* sizes, int size_count, uint8_t* scratch, Op* op) noexcept nogil:
+    """Write `[reply ]#sizes CR LF` so that it ends where the payload starts, and let op.tail begin there.
+
+    The subject and the words move to `scratch` first (it holds a whole control line), since the line's own room, verb
+    included, is what is written over; it always suffices.
+    """
+    cdef uint64_t used = 0, length
+    cdef int i
+    memcpy(scratch, op.subject.text, op.subject.length)
+    op.subject.text = scratch
+    used = op.subject.length
+    if op.reply.length:
+        memcpy(scratch + used, op.reply.text, op.reply.length)
+        used += op.reply.length
+        scratch[used] = BLANK
+        used += 1
+    for i in range(size_count):
+        memcpy(scratch + used, sizes[i].text, sizes[i].length)
+        used += sizes[i].length
+        if i + 1 < size_count:
+            scratch[used] = BLANK
+            used += 1
+    scratch[used] = CR
+    scratch[used + 1] = LF
+    used += 2
+    length = used - op.subject.length
+    op.tail = payload - length
+    memmove(op.tail, scratch + op.subject.length, length)
+    if op.reply.length:
+        op.reply.text = op.tail
+    op.tail_length = length + <uint64_t>op.size + 2
+
+
+cdef ParseResult publish_arguments(uint8_t* start, uint8_t* end, uint8_t* payload, Span* arguments, int count,
+                                   int has_headers, const ParseLimits* limits, uint8_t* scratch,
+                                   Op* op) noexcept nogil:
+    cdef int size_count = 2 if has_headers else 1
+    cdef ParseResult result
+    if count != size_count + 1 and count != size_count + 2:
+        return PARSE_ARGUMENTS
+    op.subject = arguments[0]
+    op.reply.length = 0
+    if count == size_count + 2:
+        op.reply = arguments[1]
+    op.header_size = -1
+    if has_headers:
+        op.header_size = parse_size(arguments[count - 2].text, arguments[count - 2].length)
+        if op.header_size < 0:
+            return PARSE_ARGUMENTS
+    op.size = parse_size(arguments[count - 1].text, arguments[count - 1].length)
+    result = finish_pub(start, end, payload, limits, op)
+    if result == PARSE_DONE:
+        rewrite_tail(payload, &arguments[count - size_count], size_count, scratch, op)
+    return result
+
+
+cdef ParseResult line_operation(OpKind kind, int has_headers, uint8_t* start, uint8_t* text, uint8_t* end,
+                                const ParseLimits* limits, uint8_t* scratch, Op* op) noexcept nogil:
+    """Parse an operation with arguments, which start at `text`."""
+    cdef Span arguments[ARGUMENTS_MAX]
+    cdef uint8_t* line_end
+    cdef uint64_t length
+    cdef int count
+    while text < end and is_blank(text[0]):
+        text += 1
+    line_end = <uint8_t*>memchr(text, LF, <size_t>(end - text)) if text < end else NULL
+    if line_end is NULL:
+        # The blanks in front do not count as arguments, but they must not fill memory either.
+        if (<uint64_t>(end - text) > limits.max_control_line
+                or <uint64_t>(end - start) > limits.max_control_line + OCTETS_SLACK):
+            return PARSE_CONTROL_LINE
+        return PARSE_MORE
+    length = <uint64_t>(line_end - text)
+    # A CR anywhere but in front takes the last byte of the line away, as nats-server's parser does.
+    if length > 1 and memchr(text + 1, CR, length - 1) is not NULL:
+        length -= 1
+    if length > limits.max_control_line:
+        return PARSE_CONTROL_LINE
+    op.text.text = text
+    op.text.length = <uint32_t>length
+    op.consumed = <uint64_t>(line_end + 1 - start)
+    op.kind = kind
+    if kind == OP_CONNECT or kind == OP_INFO or kind == OP_ERR:
+        return PARSE_DONE
+    count = split_arguments(text, length, arguments)
+    if kind == OP_PUB:
+        if has_headers and not limits.headers:
+            return PARSE_ARGUMENTS
+        op.kind = OP_NONE
+        return publish_arguments(start, end, line_end + 1, arguments, count, has_headers, limits, scratch, op)
+    if kind == OP_SUB:
+        if count != 2 and count != 3:
+            return PARSE_ARGUMENTS
+        op.subject = arguments[0]
+        op.queue.length = 0
+        if count == 3:
+            op.queue = arguments[1]
+        op.sid = arguments[count - 1]
+        return PARSE_DONE
+    if count != 1 and count != 2:
+        return PARSE_ARGUMENTS
+    op.sid = arguments[0]
+    op.size = -1 if count == 1 else parse_size(arguments[1].text, arguments[1].length)
+    return PARSE_DONE
+
+
+cdef int match_verb(uint8_t* start, uint8_t* end, const char* verb) noexcept nogil:
+    """Return 1 if the text starts with `verb` in any case, 0 if it may once more has come, -1 if not."""
+    cdef int i = 0
+    cdef uint8_t byte
+    while verb[i] != 0:
+        if start + i == end:
+            return 0
+        byte = start[i]
+        if c"a" <= byte <= c"z":
+            byte -= 32
+        if byte != <uint8_t>verb[i]:
+            return -1
+        i += 1
+    return 1
+
+
+cdef ParseResult whole_line(OpKind kind, int verb_length, uint8_t* start, uint8_t* end, Op* op) noexcept nogil:
+    """Parse an operation whose line is ignored after the verb; op.need says how much of it must be kept."""
+    cdef uint8_t* line_end = <uint8_t*>memchr(start, LF, <size_t>(end - start))
+    if line_end is NULL:
+        op.consumed = <uint64_t>verb_length
+        return PARSE_MORE
+    op.kind = kind
+    op.consumed = <uint64_t>(line_end + 1 - start)
+    return PARSE_DONE
+
+
+cdef struct Verb:
+    const char* name
+    int length
+    int needs_blank                # a blank must follow; else the arguments may
+    OpKind kind
+
+cdef Verb[10] VERBS
+VERBS[0] = Verb(b"PUB", 3, 1, OP_PUB)
+VERBS[1] = Verb(b"HPUB", 4, 1, OP_PUB)
+VERBS[2] = Verb(b"SUB", 3, 1, OP_SUB)
+VERBS[3] = Verb(b"UNSUB", 5, 1, OP_UNSUB)
+VERBS[4] = Verb(b"PING", 4, 0, OP_PING)
+VERBS[5] = Verb(b"PONG", 4, 0, OP_PONG)
+VERBS[6] = Verb(b"CONNECT", 7, 0, OP_CONNECT)
+VERBS[7] = Verb(b"INFO", 4, 0, OP_INFO)
+VERBS[8] = Verb(b"-ERR", 4, 1, OP_ERR)
+VERBS[9] = Verb(b"+OK", 3, 0, OP_OK)
+
+
+cdef ParseResult parse_op(uint8_t* start, uint8_t* end, const ParseLimits* limits, uint8_t* scratch,
+                          Op* op) noexcept nogil:
+    """Parse the operation at `start`.
+
+    Args:
+        start: first byte; OCTETS_SLACK bytes after `end` may be read, and the control line may be rewritten.
+        scratch: room for a control line, its verb and OCTETS_SLACK more; op.subject may point into it.
+    """
+    cdef ParseResult result
+    cdef int i, matched, may_match = 0
+    op.need = 0
+    op.consumed = 0
+    if end - start > 4 and starts_pub(start) and parse_pub(start, end, limits, op, &result):
+        return result
+    for i in range(10):
+        matched = match_verb(start, end, VERBS[i].name)
+        if matched < 0:
+            continue
+        if matched == 0:
+            may_match = 1
+            continue
+        if VERBS[i].kind == OP_PING or VERBS[i].kind == OP_PONG or VERBS[i].kind == OP_OK:
+            return whole_line(VERBS[i].kind, VERBS[i].length, start, end, op)
+        if VERBS[i].needs_blank:
+            if start + VERBS[i].length == end:
+                return PARSE_MORE
+            if not is_blank(start[VERBS[i].length]):
+                return PARSE_UNKNOWN
+        return line_operation(VERBS[i].kind, VERBS[i].length == 4 and VERBS[i].kind == OP_PUB, start,
+                              start + VERBS[i].length, end, limits, scratch, op)
+    return PARSE_MORE if may_match else PARSE_UNKNOWN
+
+
+cdef bytes span_bytes(Span* span):
+    return span.text[:span.length]
+
+
+def parse_all(bytes data, uint64_t max_control_line=4096, uint64_t max_payload=1 << 20, bint headers=True):
+    """Parse as many operations as `data` holds; for tests.
+
+    Returns:
+        (operations, rest, error): tuples that start with the verb, the bytes of an unfinished operation, and None or
+        the name of the ParseResult that ended it.
+    """
+    cdef ParseLimits limits = ParseLimits(max_control_line, max_payload, headers)
+    cdef Op op
+    cdef ParseResult result = PARSE_MORE
+    cdef size_t size = <size_t>len(data)
+    cdef uint8_t* copy = <uint8_t*>must_calloc(1, size + OCTETS_SLACK)
+    cdef uint8_t* scratch = <uint8_t*>must_malloc(max_control_line + 2 * OCTETS_SLACK)
+    cdef uint8_t* at = copy
+    memcpy(copy, <const uint8_t*>data, size)
+    operations = []
+    try:
+        while at < copy + size:
+            result = parse_op(at, copy + size, &limits, scratch, &op)
+            if result != PARSE_DONE:
+                break
+            operations.append(describe(&op))
+            at += op.consumed
+        rest = (<uint8_t*>at)[:copy + size - at]
+        error = {PARSE_UNKNOWN: "unknown", PARSE_ARGUMENTS: "arguments", PARSE_CONTROL_LINE: "control line",
+                 PARSE_PAYLOAD: "payload"}.get(result)
+        return operations, rest, error
+    finally:
+        free(copy)
+        free(scratch)
+
+
+cdef tuple describe(Op* op):
+    cdef uint8_t* payload
+    if op.kind == OP_PUB:
+        payload = op.tail + op.tail_length - 2 - op.size
+        return ("PUB", span_bytes(&op.subject), span_bytes(&op.reply) if op.reply.length else b"", op.header_size,
+                payload[:op.size], op.tail[:op.tail_length])
+    if op.kind == OP_SUB:
+        return ("SUB", span_bytes(&op.subject), span_bytes(&op.queue) if op.queue.length else b"", span_bytes(&op.sid))
+    if op.kind == OP_UNSUB:
+        return ("UNSUB", span_bytes(&op.sid), op.size)
+    if op.kind == OP_CONNECT or op.kind == OP_INFO or op.kind == OP_ERR:
+        return ({OP_CONNECT: "CONNECT", OP_INFO: "INFO", OP_ERR: "-ERR"}[op.kind], span_bytes(&op.text))
+    return ({OP_PING: "PING", OP_PONG: "PONG", OP_OK: "+OK"}[op.kind],)

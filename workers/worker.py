@@ -1,0 +1,190 @@
+"""One worker process: it joins the shared memory, serves the connections that the supervisor hands over, and stops.
+
+Everything per message is in the data plane; this file is the order of events in the life of a worker.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvloop
+
+from shm.region import Region
+from workers.config import WorkerConfig
+from workers.dataplane import DataPlane
+from workers.log import Log
+from workers.sessions import Sessions
+
+DATAGRAM_BYTES_MAX = 1 << 16
+DESCRIPTORS_MAX = 253  # what the kernel passes in one message
+TICK_SECONDS = 0.05
+SYNC_POLL_SECONDS = 0.001
+STOP_SECONDS = 1.0
+"""How long a stopping worker tries to write what is queued."""
+
+Message = dict[str, Any]
+
+
+def receive(link: socket.socket) -> tuple[Message | None, list[int]]:
+    """Receive one message and the descriptors that came with it; None when the supervisor is gone.
+
+    Raises:
+        BlockingIOError: nothing has come.
+    """
+    descriptors = array.array("i")
+    data, ancillary, _, _ = link.recvmsg(
+        DATAGRAM_BYTES_MAX, socket.CMSG_SPACE(DESCRIPTORS_MAX * descriptors.itemsize)
+    )
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+    return (json.loads(data) if data else None), list(descriptors)
+
+
+class Worker:
+    """A worker from its first message to its end."""
+
+    def __init__(self, link: socket.socket, config: WorkerConfig, descriptors: list[int]) -> None:
+        """Join the shared memory.
+
+        Args:
+            descriptors: the region's, then every worker's doorbell.
+        Raises:
+            RegionMismatch: supervisor and worker are of different versions.
+        """
+        self._link = link
+        self._config = config
+        self._log = Log(
+            file=config.log_file,
+            debug=config.log_debug,
+            trace=config.log_trace,
+            time=config.log_time,
+            utc=config.log_utc,
+        )
+        self._loop = uvloop.new_event_loop()
+        self._sessions = Sessions(config, self._log)
+        self._plane = DataPlane(
+            Region.attach(descriptors[0]),
+            config.index,
+            config.worker_count,
+            descriptors[1:],
+            config,
+            self._sessions,
+            self._loop.call_soon,
+            self._loop.call_later,
+        )
+        self._sessions.plane = self._plane
+        self._stopping: asyncio.Task[None] | None = None
+        self._lame_duck: asyncio.Task[None] | None = None
+        self._handlers: dict[str, Callable[[Message, list[int]], None]] = {
+            "accept": self._accept,
+            "peer_down": self._peer_down,
+            "peer_up": self._peer_up,
+            "lame_duck": self._enter_lame_duck,
+            "reopen_log": self._reopen_log,
+            "stop": self._stop,
+        }
+
+    def run(self) -> None:
+        """Serve until told to stop or until the supervisor is gone."""
+        epochs = self._config.ring_epochs
+        me = self._config.index
+        self._link.setblocking(False)
+        self._loop.add_reader(self._link, self._read_link)
+        self._loop.add_reader(self._plane.fileno(), self._plane.run)
+        for peer in range(self._config.worker_count):
+            if peer != me:
+                self._plane.attach_peer(peer, epochs[me][peer], epochs[peer][me])
+        self._loop.call_soon(self._tick)
+        self._loop.call_soon(self._report_ready)
+        self._loop.run_forever()
+
+    def _tick(self) -> None:
+        self._plane.tick()
+        self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def _report_ready(self) -> None:
+        """Tell the supervisor once every peer has told its interest."""
+        if self._plane.is_synced:
+            self._send({"op": "ready"})
+        else:
+            self._loop.call_later(SYNC_POLL_SECONDS, self._report_ready)
+
+    def _send(self, message: Message) -> None:
+        self._link.send(json.dumps(message).encode())
+
+    def _read_link(self) -> None:
+        """Do what the supervisor says; when it is gone there is nobody to serve for."""
+        while True:
+            try:
+                message, descriptors = receive(self._link)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                message = None
+            if message is None:
+                os._exit(1)
+            self._handlers[message["op"]](message, descriptors)
+
+    # ---- what the supervisor says
+
+    def _accept(self, message: Message, descriptors: list[int]) -> None:
+        for (client_id, ip, port, over_limit), descriptor in zip(message["connections"], descriptors, strict=True):
+            self._sessions.open(descriptor, client_id, ip, port, over_limit=over_limit)
+        self._plane.run()
+
+    def _peer_down(self, message: Message, _: list[int]) -> None:
+        self._plane.detach_peer(message["peer"])
+        self._send({"op": "peer_down_done", "peer": message["peer"]})
+
+    def _peer_up(self, message: Message, _: list[int]) -> None:
+        self._plane.attach_peer(message["peer"], message["epoch_out"], message["epoch_in"])
+
+    def _reopen_log(self, _message: Message, _: list[int]) -> None:
+        with contextlib.suppress(OSError):  # the old file stays in use, and the supervisor says so
+            self._log.reopen()
+
+    def _enter_lame_duck(self, message: Message, _: list[int]) -> None:
+        if self._lame_duck is None:
+            self._lame_duck = self._loop.create_task(
+                self._end_slowly(message["duration_ns"] / 1e9, message["grace_ns"] / 1e9)
+            )
+
+    async def _end_slowly(self, duration_seconds: float, grace_seconds: float) -> None:
+        self._sessions.announce_lame_duck()
+        self._plane.run()
+        await asyncio.sleep(grace_seconds)
+        pause_seconds = duration_seconds / max(1, len(self._sessions))
+        while len(self._sessions):
+            self._sessions.end_one()
+            self._plane.run()
+            await asyncio.sleep(pause_seconds)
+        self._send({"op": "lame_duck_done"})
+
+    def _stop(self, _message: Message, _: list[int]) -> None:
+        if self._stopping is None:
+            self._stopping = self._loop.create_task(self._end())
+
+    async def _end(self) -> None:
+        self._sessions.end_all()
+        self._plane.run()
+        deadline = self._loop.time() + STOP_SECONDS
+        while len(self._sessions) and self._loop.time() < deadline:
+            await asyncio.sleep(0.005)
+        self._loop.stop()
+
+
+def main(link_descriptor: int) -> None:
+    """Run a worker whose link to the supervisor is this descriptor."""
+    link = socket.socket(fileno=link_descriptor)
+    message, descriptors = receive(link)
+    if message is None:
+        return
+    Worker(link, WorkerConfig.from_json(message["config"]), descriptors).run()
