@@ -10,6 +10,7 @@ argparse is not used: it is slow to import and cannot read this style.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 Value = str | int | bool
@@ -286,6 +287,7 @@ _DURATION_UNITS_NS = {
     "m": 60 * _SECOND_NS,
     "h": 3600 * _SECOND_NS,
 }
+_DURATION_PART = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,18}))?(ns|us|µs|ms|s|m|h)")
 
 
 def parse(arguments: Sequence[str]) -> dict[str, Value]:
@@ -372,23 +374,13 @@ def parse_duration_ns(text: str) -> int:
     if text.isascii() and text.isdigit():
         return int(text) * _SECOND_NS
     total_ns = 0
-    rest = text
-    while rest:
-        number_size = next(
-            (index for index, letter in enumerate(rest) if letter not in "0123456789."), len(rest)
-        )
-        unit_end = next(
-            (index for index in range(number_size, len(rest)) if rest[index] in "0123456789."), len(rest)
-        )
-        unit_ns = _DURATION_UNITS_NS.get(rest[number_size:unit_end])
-        if unit_ns is None:
-            raise ValueError(text)
-        whole, _, fraction = rest[:number_size].partition(".")
-        total_ns += _parse_integer(whole or "0") * unit_ns
-        if fraction:
-            total_ns += _parse_integer(fraction) * unit_ns // 10 ** len(fraction)
-        rest = rest[unit_end:]
-    if not text:
+    position = 0
+    while part := _DURATION_PART.match(text, position):
+        whole, fraction, unit = part.groups(default="")
+        total_ns += int(whole) * _DURATION_UNITS_NS[unit]
+        total_ns += int(fraction or 0) * _DURATION_UNITS_NS[unit] // 10 ** len(fraction)
+        position = part.end()
+    if position != len(text) or not text:
         raise ValueError(text)
     return total_ns
 

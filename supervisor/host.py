@@ -6,7 +6,6 @@ Knows numbers of the machine only; what is needed comes in as arguments.
 from __future__ import annotations
 
 import resource
-from pathlib import Path
 
 from supervisor.errors import StartError
 
@@ -14,8 +13,8 @@ from supervisor.errors import StartError
 DESCRIPTORS_MIN = 256
 # What a worker needs beside the rings: an interpreter with its libraries, and room for connections.
 WORKER_BYTES = 24 << 20
-_CGROUP_FOLDER = Path("/sys/fs/cgroup")
-_MEMINFO = Path("/proc/meminfo")
+_CGROUP_FOLDER = "/sys/fs/cgroup"
+_MEMINFO = "/proc/meminfo"
 
 
 def raise_descriptor_limit() -> int:
@@ -54,28 +53,30 @@ def check_memory(worker_count: int, region_bytes: int, available_bytes: int | No
         )
 
 
-def available_memory_bytes(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP_FOLDER) -> int | None:
+def available_memory_bytes(meminfo: str = _MEMINFO, cgroup: str = _CGROUP_FOLDER) -> int | None:
     """Return the bytes that host and control group can give without swapping; None if unknown."""
     found = [_host_available_bytes(meminfo), _cgroup_available_bytes(cgroup)]
     return min((value for value in found if value is not None), default=None)
 
 
-def _host_available_bytes(meminfo: Path) -> int | None:
-    try:
-        lines = meminfo.read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
+def _host_available_bytes(meminfo: str) -> int | None:
+    for line in _read(meminfo).splitlines():
         name, _, rest = line.partition(":")
         if name == "MemAvailable":
             return int(rest.split()[0]) * 1024
     return None
 
 
-def _cgroup_available_bytes(cgroup: Path) -> int | None:
+def _cgroup_available_bytes(cgroup: str) -> int | None:
+    limit = _read(f"{cgroup}/memory.max").strip()
+    used = _read(f"{cgroup}/memory.current").strip()
+    return max(0, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else None
+
+
+def _read(path: str) -> str:
+    """Return the text of a file of the kernel, "" where there is none."""
     try:
-        limit = (cgroup / "memory.max").read_text().strip()
-        used = (cgroup / "memory.current").read_text().strip()
+        with open(path) as file:
+            return file.read()
     except OSError:
-        return None
-    return None if limit == "max" else max(0, int(limit) - int(used))
+        return ""

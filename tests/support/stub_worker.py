@@ -8,8 +8,8 @@ moment.
     DIE <status>     ends with this exit status
     LOG              answers with every message it got on its link, as a JSON array
 
-Run as a program with `--link FD`, like a worker; `--fail-start` makes it end before it is ready, and
-`--silent` makes it never answer peer_down.
+Run as a program with `--link FD`, like a worker; with `--fail-start-if FILE` it ends before it is ready
+while that file exists, and with `--silent` it never answers peer_down.
 """
 
 from __future__ import annotations
@@ -58,8 +58,10 @@ class StubWorker:
         getattr(self, f"_on_{message['op']}")(message, list(descriptors))
 
     def _on_start(self, message: dict[str, Any], descriptors: list[int]) -> None:
-        if "--fail-start" in self._options:
-            os._exit(3)
+        if "--fail-start-if" in self._options:
+            path = self._options[self._options.index("--fail-start-if") + 1]
+            if os.path.exists(path):
+                os._exit(3)
         self._config = message["config"]
         self._region = Region.attach(descriptors[0])
         assert len(descriptors) == 1 + self._config["worker_count"]
@@ -80,8 +82,6 @@ class StubWorker:
                 "client_ip": ip,
                 "client_port": port,
                 "worker": self._config["index"],
-                "nodelay": client.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY),
-                "blocking": os.get_blocking(descriptor),
             }
             client.send(f"INFO {json.dumps(info)} \r\n".encode())
             if over_limit:

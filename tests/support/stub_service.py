@@ -1,0 +1,11 @@
+"""`midge serve` with stub workers, run as a program: tests of the supervisor process that need no data plane."""
+
+import sys
+from pathlib import Path
+
+from supervisor import config, flags, start
+
+STUB_COMMAND = (sys.executable, str(Path(__file__).with_name("stub_worker.py")))
+
+if __name__ == "__main__":
+    sys.exit(start.serve(config.from_flags(flags.parse(sys.argv[1:])), STUB_COMMAND))
