@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from supervisor.link import Accepted, Link, Message
-from supervisor.spawn import WORKER_COMMAND, spawn_worker
+from supervisor.spawn import WORKER_COMMAND, Spawned, spawn_worker
 
 if TYPE_CHECKING:
     import asyncio
@@ -83,14 +83,10 @@ class Worker:
         """Connections that wait in its link."""
         return self.link.unsent_connections if self.link is not None else 0
 
-    def begin(self, command: Sequence[str]) -> None:
-        """Spawn its process.
-
-        Raises:
-            OSError: as spawn_worker.
-        """
+    def begin(self, spawned: Spawned) -> None:
+        """Take over a process just started."""
         assert not self.is_alive
-        self.process_id, self.process_fd, end = spawn_worker(command)
+        self.process_id, self.process_fd, end = spawned
         self.link = Link(end)
         self.state = WorkerState.STARTING
 
@@ -134,7 +130,7 @@ class Worker:
 
 
 class Fleet:
-    """All workers. start() needs no event loop, so that workers boot while the supervisor imports one."""
+    """All workers. configure() needs no event loop, so workers boot while the supervisor imports one."""
 
     def __init__(
         self,
@@ -142,15 +138,17 @@ class Fleet:
         log: Log,
         region: Region,
         doorbells: Sequence[Doorbell],
+        spawned: Sequence[Spawned],
         *,
         server_id: str,
         port: int,
         worker_command: Sequence[str] = WORKER_COMMAND,
     ) -> None:
-        """Prepare a fleet of region.worker_count workers.
+        """Take over the first process of every worker; configure() sends them on their way.
 
         Args:
             doorbells: one per worker; they outlive every worker process.
+            spawned: the processes, one per worker.
             port: the port that is listened on.
             worker_command: see spawn_worker.
         """
@@ -176,18 +174,11 @@ class Fleet:
         self._lame_ducks: set[int] = set()
         self._was_ready = False
         self._restarts = True
-
-    def start(self) -> None:
-        """Spawn every worker.
-
-        Raises:
-            OSError: one could not be spawned; those before it end when this process does.
-        """
-        for worker in self.workers:
-            worker.begin(self._command)
+        for worker, process in zip(self.workers, spawned, strict=True):
+            worker.begin(process)
 
     def configure(self) -> None:
-        """Send every spawned worker its first message."""
+        """Send every worker its first message."""
         epochs = self._region.ring_epochs()
         for worker in self.workers:
             self._send_start(worker, epochs)
@@ -330,7 +321,7 @@ class Fleet:
         epochs = self._region.reset_rings(index)
         peers = self._alive()
         try:
-            worker.begin(self._command)
+            worker.begin(spawn_worker(self._command))
         except OSError as error:
             self._log.error(f"Worker {index} could not be started: {error.strerror}")
             self._missing[index] = set()

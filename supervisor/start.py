@@ -1,8 +1,10 @@
 """From a checked configuration to a running service.
 
-Start-up time is a promise, so the order matters: everything that can fail with one clear line comes first
-(limits, log, port, files, memory), then the workers are spawned, and while they boot on other cores this
-process does what it can do later: logging its start and importing the event loop.
+Start-up time is a promise, so the order matters. Workers are spawned first: they take longest to boot, need
+nothing before their first message, and end by themselves if it never comes. While they boot on other cores,
+everything is done that can fail with one clear line (log, port, files, memory), then they get that message,
+and only then is the event loop imported. For the same reason modules are imported where they are needed,
+not at the top.
 """
 
 from __future__ import annotations
@@ -10,18 +12,16 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from shm.doorbell import Doorbell
-from shm.region import Region
-from supervisor import files, host
+from supervisor import host
 from supervisor.config import MIDGE_VERSION, NATS_SERVER_VERSION, ServerConfig, join_host_port
 from supervisor.errors import StartError
-from supervisor.identity import new_server_id
-from supervisor.lifecycle import Fleet
-from supervisor.listener import Listener, bind
-from supervisor.placement import owner_table
-from supervisor.spawn import WORKER_COMMAND
+from supervisor.spawn import WORKER_COMMAND, Spawned, spawn_worker
 from workers.log import Log
+
+if TYPE_CHECKING:
+    from supervisor.lifecycle import Fleet
 
 # Handled by service.py; until it can, they wait instead of ending the process halfway.
 _DEFERRED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -42,7 +42,9 @@ def serve(config: ServerConfig, worker_command: Sequence[str] = WORKER_COMMAND) 
     signal.pthread_sigmask(signal.SIG_BLOCK, _DEFERRED_SIGNALS)
     log = _open_log(config)
     try:
-        return _start(config, log, worker_command)
+        host.raise_descriptor_limit()
+        spawned = _spawn_workers(config.worker_count, worker_command)
+        return _start(config, log, spawned, worker_command)
     except StartError as error:
         log.fatal(str(error))
         return 1
@@ -62,40 +64,74 @@ def _open_log(config: ServerConfig) -> Log:
         raise StartError(f"error opening file: open {config.log_file}: {reason}") from error
 
 
-def _start(config: ServerConfig, log: Log, worker_command: Sequence[str]) -> int:
-    host.raise_descriptor_limit()
+def _spawn_workers(count: int, command: Sequence[str]) -> list[Spawned]:
+    try:
+        return [spawn_worker(command) for _ in range(count)]
+    except OSError as error:
+        raise StartError(f"Host too small: {count} workers could not be started: {error.strerror}") from error
+
+
+def _start(config: ServerConfig, log: Log, spawned: Sequence[Spawned], worker_command: Sequence[str]) -> int:
+    from supervisor.identity import new_server_id
+    from supervisor.listener import Listener, bind
+
     listening = bind(config.host, config.port)
     bound_address, port = listening.getsockname()[:2]
     if config.pid_file:
         _write_pid_file(config.pid_file)
     server_id = new_server_id()
-    try:
-        region = Region.create(config.worker_count)
-        doorbells = [Doorbell.create() for _ in range(config.worker_count)]
-        host.check_memory(config.worker_count, region.total_bytes)
-        fleet = Fleet(
-            config,
-            log,
-            region,
-            doorbells,
-            server_id=server_id,
-            port=port,
-            worker_command=worker_command,
-        )
-        fleet.start()
-    except OSError as error:
-        raise StartError(f"Host too small for {config.worker_count} workers: {error.strerror}") from error
-    region.placement = owner_table(config.worker_count)
+    fleet = _make_fleet(config, log, spawned, worker_command, server_id, port)
     fleet.configure()
     _log_start(config, log, server_id, port)
-    # Only now: the workers are booting meanwhile.
     from supervisor import service
 
     listener = Listener(listening, fleet.ready_workers, log, config.max_connections)
     return service.run(config, log, listener, fleet, bound_address, port)
 
 
+def _make_fleet(
+    config: ServerConfig,
+    log: Log,
+    spawned: Sequence[Spawned],
+    worker_command: Sequence[str],
+    server_id: str,
+    port: int,
+) -> Fleet:
+    """Create what the workers share, and the fleet.
+
+    Raises:
+        StartError: the host cannot give it.
+    """
+    from shm.doorbell import Doorbell
+    from shm.region import Region
+    from supervisor.lifecycle import Fleet
+    from supervisor.placement import owner_table
+
+    try:
+        region = Region.create(config.worker_count)
+        doorbells = [Doorbell.create() for _ in range(config.worker_count)]
+    except OSError as error:
+        reason = error.strerror
+        raise StartError(
+            f"Host too small: no memory for {config.worker_count} workers to share: {reason}"
+        ) from error
+    host.check_memory(config.worker_count, region.total_bytes)
+    region.placement = owner_table(config.worker_count)
+    return Fleet(
+        config,
+        log,
+        region,
+        doorbells,
+        spawned,
+        server_id=server_id,
+        port=port,
+        worker_command=worker_command,
+    )
+
+
 def _write_pid_file(path: str) -> None:
+    from supervisor import files
+
     try:
         files.write_pid_file(path, os.getpid())
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`midge serve` with stub workers, run as a program: tests of the supervisor process that need no data plane."""
+"""`midge serve` with stub workers, as a program: for tests of the supervisor that need no data plane."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The fleet replaces a worker that dies, whenever that happens, and never lets two of them disagree about a ring.
+"""The fleet replaces a worker that dies, whenever that is, and never lets two disagree about a ring.
 
 Workers here are tests/support/stub_worker.py: real processes that speak the link protocol and remember
 every message.
@@ -23,6 +23,7 @@ from shm.region import Region
 from supervisor import config, flags, lifecycle
 from supervisor.lifecycle import Fleet, Worker, WorkerState
 from supervisor.link import Accepted
+from supervisor.spawn import spawn_worker
 from workers.log import Log
 
 STUB = (sys.executable, str(Path(__file__).parents[1] / "support" / "stub_worker.py"))
@@ -49,6 +50,7 @@ class Bench:
             self.log,
             self.region,
             self.doorbells,
+            [spawn_worker([*STUB, *options]) for _ in range(WORKERS)],
             server_id="NABC",
             port=4222,
             worker_command=[*STUB, *options],
@@ -56,7 +58,6 @@ class Bench:
         self.fleet.on_start_failed = self.failed.append
         self.fleet.on_orphans = self.orphans.extend
         self.fleet.on_all_down = self.note_all_down
-        self.fleet.start()
         self.fleet.configure()
         return self.fleet
 

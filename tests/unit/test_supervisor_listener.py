@@ -243,9 +243,8 @@ def test_busy_port_is_refused_in_nats_servers_words() -> None:
         port = listening.getsockname()[1]
         with pytest.raises(StartError) as caught:
             bind("127.0.0.1", port)
-    assert str(caught.value) == (
-        f'Error listening on port: 127.0.0.1:{port}, "listen tcp 127.0.0.1:{port}: bind: address already in use"'
-    )
+    reason = f"listen tcp 127.0.0.1:{port}: bind: address already in use"
+    assert str(caught.value) == f'Error listening on port: 127.0.0.1:{port}, "{reason}"'
 
 
 def test_port_that_is_busy_on_one_address_is_refused_for_all() -> None:
