@@ -5,7 +5,7 @@ from workers.model cimport Conn, Plane
 
 
 cdef enum:
-    READ_BYTES = 131072            # one read of one connection; see ARCHITECTURE.md for the sizes that were tried
+    READ_BYTES = 262144            # one read of one connection; see ARCHITECTURE.md for the sizes that were tried
     ROUND_BYTES_MIN = READ_BYTES + 1024    # room in the arena, beside a control line, for conn_read
 
 cdef Conn* conn_open(Plane* plane, int fd, uint64_t client_id, uint32_t flags) noexcept nogil

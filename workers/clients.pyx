@@ -50,7 +50,7 @@ from workers.model cimport (
     Sub,
 )
 from workers.delivery cimport deliver, deliver_no_responders
-from workers.octets cimport OCTETS_SLACK, must_calloc, must_malloc, must_realloc
+from workers.octets cimport OCTETS_SLACK, must_calloc, must_malloc, must_realloc, same_bytes
 from workers.output cimport conn_close, out_append
 from workers.parser cimport (
     OP_CONNECT,
@@ -183,7 +183,7 @@ cdef void publish(Plane* plane, Conn* conn, Op* op, int may_borrow) noexcept nog
             send_ok(plane, conn)
     route = conn.memo
     if not (conn.memo_epoch == plane.route_epoch and route.subject_length == op.subject.length
-            and memcmp(route.subject, op.subject.text, op.subject.length) == 0):
+            and same_bytes(route.subject, op.subject.text, op.subject.length)):
         route = route_get(plane, conn.account, op.subject.text, op.subject.length)
         conn.memo = route
         conn.memo_epoch = plane.route_epoch

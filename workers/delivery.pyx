@@ -36,7 +36,7 @@ from workers.model cimport (
     Route,
     Sub,
 )
-from workers.octets cimport copy_bytes, lowest_bit, must_realloc
+from workers.octets cimport copy_bytes, lowest_bit, must_realloc, same_bytes
 from workers.output cimport out_borrow, out_commit, out_pending, out_reserve
 from workers.peers cimport (
     FRAME_MESSAGE,
@@ -343,7 +343,7 @@ cdef int deliver_frame(Plane* plane, Peer* peer, const uint8_t* body, uint64_t l
     route = peer.memo
     if not (peer.memo_epoch == plane.route_epoch and route.subject_length == message.subject_length
             and route.account == message.account
-            and memcmp(route.subject, message.subject, message.subject_length) == 0):
+            and same_bytes(route.subject, message.subject, message.subject_length)):
         route = route_get(plane, message.account, message.subject, message.subject_length)
         peer.memo = route
         peer.memo_epoch = plane.route_epoch

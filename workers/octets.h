@@ -1,6 +1,6 @@
 /* Primitives on byte strings for the data plane: scan, copy, hash, allocate.
  *
- * scan_blanks and copy_bytes may read and write up to OCTETS_SLACK bytes past the end of what they were given; every
+ * scan_blanks, same_bytes and copy_bytes may read and write up to OCTETS_SLACK bytes past the end of what they were given; every
  * buffer of the data plane (read arena, partial messages, output chunks) is allocated with that slack.
  */
 #ifndef MIDGE_WORKERS_OCTETS_H
@@ -47,20 +47,43 @@ static inline int bit_count(uint64_t mask)
     return __builtin_popcountll(mask);
 }
 
-/* memcpy for the lengths of control lines and small payloads: whole 16-byte steps, so both ends need slack. */
+/* memcpy for the lengths of control lines and small payloads: whole 16-byte steps, so both ends need slack. The empty
+ * asm keeps gcc from making a call of memmove of it, which was 6-10 % of the time per message. */
 static inline void copy_bytes(uint8_t *restrict to, const uint8_t *restrict from, size_t length)
 {
 #if defined(__SSE2__)
-    if (length <= 256) {
+    if (length <= 192) {
         size_t done = 0;
         do {
             _mm_storeu_si128((__m128i *)(to + done), _mm_loadu_si128((const __m128i *)(from + done)));
             done += 16;
+            __asm__("" : "+r"(done));
         } while (done < length);
         return;
     }
 #endif
     memcpy(to, from, length);
+}
+
+/* memcmp() == 0 for subjects; both sides need slack. */
+static inline int same_bytes(const uint8_t *one, const uint8_t *other, size_t length)
+{
+#if defined(__SSE2__)
+    size_t done = 0;
+    do {
+        __m128i equal = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(one + done)),
+                                       _mm_loadu_si128((const __m128i *)(other + done)));
+        uint32_t differ = (uint32_t)_mm_movemask_epi8(equal) ^ 0xFFFF;
+        if (differ) {
+            size_t left = length - done;
+            return left < 16 && !(differ & ((1u << left) - 1));
+        }
+        done += 16;
+    } while (done < length);
+    return 1;
+#else
+    return memcmp(one, other, length) == 0;
+#endif
 }
 
 static inline uint64_t mix64(uint64_t a, uint64_t b)

@@ -13,102 +13,12 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memchr, memcpy, memmove
 
-from workers.octets cimport OCTETS_SLACK, lowest_bit, must_calloc, must_malloc, scan_blanks
+from workers.octets cimport OCTETS_SLACK, must_calloc, must_malloc
 
 
 cdef enum:
-    BLANK = 0x20
     TAB = 0x09
-    CR = 0x0D
-    LF = 0x0A
     ARGUMENTS_MAX = 4              # HPUB subject reply #hdr #total
-    SIZE_DIGITS_MAX = 9
-
-
-cdef inline int64_t parse_size(const uint8_t* text, uint64_t length) noexcept nogil:
-    """Return the number, or -1 if it is not one to nine decimal digits."""
-    cdef int64_t value = 0
-    cdef uint64_t i
-    cdef uint32_t digit
-    if length == 0 or length > SIZE_DIGITS_MAX:
-        return -1
-    for i in range(length):
-        digit = <uint32_t>text[i] - 48
-        if digit > 9:
-            return -1
-        value = value * 10 + digit
-    return value
-
-
-cdef inline ParseResult finish_pub(uint8_t* start, uint8_t* end, uint8_t* payload, const ParseLimits* limits,
-                                   Op* op) noexcept nogil:
-    """Check the sizes and that the whole payload is there."""
-    if op.size < 0 or op.header_size > op.size:
-        return PARSE_ARGUMENTS
-    if <uint64_t>op.size > limits.max_payload:
-        return PARSE_PAYLOAD
-    op.need = <uint64_t>(payload - start) + <uint64_t>op.size + 2
-    if <uint64_t>(end - start) < op.need:
-        # The two bytes after the payload decide as soon as they are there.
-        if <uint64_t>(end - start) == op.need - 1 and payload[op.size] != CR:
-            return PARSE_UNKNOWN
-        return PARSE_MORE
-    if payload[op.size] != CR or payload[op.size + 1] != LF:
-        return PARSE_UNKNOWN
-    op.consumed = op.need
-    op.kind = OP_PUB
-    return PARSE_DONE
-
-
-cdef inline int starts_pub(uint8_t* start) noexcept nogil:
-    return ((start[0] | 32) == c"p" and (start[1] | 32) == c"u" and (start[2] | 32) == c"b"
-            and start[3] == BLANK)
-
-
-cdef inline int parse_pub(uint8_t* start, uint8_t* end, const ParseLimits* limits, Op* op,
-                          ParseResult* result) noexcept nogil:
-    """Parse `PUB subject [reply] size` CR LF with single blanks in at most 64 bytes; return 0 to take the slow way."""
-    cdef uint8_t* text = start + 4
-    cdef uint8_t* token
-    cdef uint64_t blanks
-    cdef int first, second, last
-    if end - text < 6:
-        return 0
-    blanks = scan_blanks(text)
-    if end - text < 64:
-        blanks &= (<uint64_t>1 << (end - text)) - 1
-    if blanks == 0:
-        return 0
-    first = lowest_bit(blanks)
-    blanks &= blanks - 1
-    if first == 0 or text[first] != BLANK or blanks == 0:
-        return 0
-    second = lowest_bit(blanks)
-    blanks &= blanks - 1
-    if second == first + 1 or blanks == 0:
-        return 0
-    op.subject.text = text
-    op.subject.length = first
-    op.tail = text + first + 1
-    token = op.tail
-    if text[second] == BLANK:
-        op.reply.text = token
-        op.reply.length = second - first - 1
-        last = lowest_bit(blanks)
-        blanks &= blanks - 1
-        if last == second + 1 or blanks == 0:
-            return 0
-        token = text + second + 1
-    else:
-        op.reply.length = 0
-        last = second
-    if text[last] != CR or last == 63 or text[last + 1] != LF or text + last + 1 >= end:
-        return 0
-    op.header_size = -1
-    op.size = parse_size(token, <uint64_t>(text + last - token))
-    result[0] = finish_pub(start, end, text + last + 2, limits, op)
-    op.tail_length = <uint64_t>(text + last + 2 - op.tail) + <uint64_t>op.size + 2
-    return 1
 
 
 cdef inline int is_blank(uint8_t byte) noexcept nogil:
@@ -286,20 +196,17 @@ VERBS[8] = Verb(b"-ERR", 4, 1, OP_ERR)
 VERBS[9] = Verb(b"+OK", 3, 0, OP_OK)
 
 
-cdef ParseResult parse_op(uint8_t* start, uint8_t* end, const ParseLimits* limits, uint8_t* scratch,
-                          Op* op) noexcept nogil:
-    """Parse the operation at `start`.
+cdef ParseResult parse_any(uint8_t* start, uint8_t* end, const ParseLimits* limits, uint8_t* scratch,
+                           Op* op) noexcept nogil:
+    """Parse the operation at `start`, whatever it is.
 
     Args:
         start: first byte; OCTETS_SLACK bytes after `end` may be read, and the control line may be rewritten.
         scratch: room for a control line, its verb and OCTETS_SLACK more; op.subject may point into it.
     """
-    cdef ParseResult result
     cdef int i, matched, may_match = 0
     op.need = 0
     op.consumed = 0
-    if end - start > 4 and starts_pub(start) and parse_pub(start, end, limits, op, &result):
-        return result
     for i in range(10):
         matched = match_verb(start, end, VERBS[i].name)
         if matched < 0:
