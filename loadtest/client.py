@@ -7,6 +7,7 @@ too.
 from __future__ import annotations
 
 import json
+import resource
 import socket
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
@@ -15,10 +16,21 @@ from loadtest.parser import operations
 
 PORT_DEFAULT = 4222
 LINE_BYTES_MAX = 1 << 20
+# Descriptors of this process besides its connections.
+DESCRIPTORS_SPARE = 128
 
 
 class ServerError(Exception):
     """The server refused, closed the connection, or sent what was not expected."""
+
+
+def allow_connections(count: int) -> None:
+    """Raise the soft limit of open descriptors for so many connections, as far as the hard limit allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + DESCRIPTORS_SPARE
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 @dataclass(frozen=True)

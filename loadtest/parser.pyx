@@ -133,7 +133,7 @@ cdef parse_state_t parse_operation(const char *data, size_t available, operation
 def operations(data: bytes):
     """Return every complete operation in `data` and the number of bytes they took.
 
-    An operation is (kind, subject, sid, reply, header_bytes, text_or_payload).
+    An operation is (kind, subject, sid, reply, headers, text_or_payload), empty where it has none.
 
     Raises:
         BrokenInput: with the position of the first byte of what could not be parsed.
@@ -155,10 +155,10 @@ def operations(data: bytes):
                 operation.subject[:operation.subject_bytes],
                 operation.sid[:operation.sid_bytes],
                 operation.reply[:operation.reply_bytes],
-                operation.header_bytes,
+                (operation.payload - operation.header_bytes)[:operation.header_bytes],
             )
         else:
-            fields = (b"", b"", b"", 0)
+            fields = (b"", b"", b"", b"")
         found.append((names[<int>operation.kind], *fields, operation.payload[:operation.payload_bytes]))
         position += operation.frame_bytes
     return found, position

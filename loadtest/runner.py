@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from loadtest.client import Connection
+from loadtest.client import Connection, allow_connections
 from loadtest.engine import Board, Engine
 from loadtest.histogram import Histogram
 from loadtest.plan import FOREIGN_PUBLISHERS, Plan, Scenario
@@ -81,6 +81,7 @@ class Run:
         """
         self.plan = plan
         self._stack = stack
+        allow_connections(plan.sender_count + plan.receiver_count)
         self.board = Board(plan.threads, plan.idle_ns)
         self.engines = [self._engine(row) for row in range(plan.threads)]
         self._inbox = f"_INBOX.{secrets.token_hex(8)}"

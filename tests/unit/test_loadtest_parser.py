@@ -5,16 +5,19 @@ import pytest
 from loadtest.parser import LINE_BYTES_LIMIT, BrokenInput, operations
 
 TRANSCRIPT = [
-    (b'INFO {"server_id":"N"} \r\n', ("INFO", b"", b"", b"", 0, b'{"server_id":"N"} ')),
-    (b"PONG\r\n", ("PONG", b"", b"", b"", 0, b"")),
-    (b"MSG foo 1 5\r\nhello\r\n", ("MSG", b"foo", b"1", b"", 0, b"hello")),
-    (b"MSG foo.bar 22 _INBOX.1 0\r\n\r\n", ("MSG", b"foo.bar", b"22", b"_INBOX.1", 0, b"")),
-    (b"MSG foo 1 4\r\n\r\n\r\n\r\n", ("MSG", b"foo", b"1", b"", 0, b"\r\n\r\n")),
-    (b"HMSG foo 1 12 15\r\nNATS/1.0\r\n\r\nabc\r\n", ("MSG", b"foo", b"1", b"", 12, b"abc")),
-    (b"HMSG foo 1 r 16 16\r\nNATS/1.0 503\r\n\r\n\r\n", ("MSG", b"foo", b"1", b"r", 16, b"")),
-    (b"PING\r\n", ("PING", b"", b"", b"", 0, b"")),
-    (b"+OK\r\n", ("+OK", b"", b"", b"", 0, b"")),
-    (b"-ERR 'Stale Connection'\r\n", ("-ERR", b"", b"", b"", 0, b"'Stale Connection'")),
+    (b'INFO {"server_id":"N"} \r\n', ("INFO", b"", b"", b"", b"", b'{"server_id":"N"} ')),
+    (b"PONG\r\n", ("PONG", b"", b"", b"", b"", b"")),
+    (b"MSG foo 1 5\r\nhello\r\n", ("MSG", b"foo", b"1", b"", b"", b"hello")),
+    (b"MSG foo.bar 22 _INBOX.1 0\r\n\r\n", ("MSG", b"foo.bar", b"22", b"_INBOX.1", b"", b"")),
+    (b"MSG foo 1 4\r\n\r\n\r\n\r\n", ("MSG", b"foo", b"1", b"", b"", b"\r\n\r\n")),
+    (b"HMSG foo 1 12 15\r\nNATS/1.0\r\n\r\nabc\r\n", ("MSG", b"foo", b"1", b"", b"NATS/1.0\r\n\r\n", b"abc")),
+    (
+        b"HMSG foo 1 r 16 16\r\nNATS/1.0 503\r\n\r\n\r\n",
+        ("MSG", b"foo", b"1", b"r", b"NATS/1.0 503\r\n\r\n", b""),
+    ),
+    (b"PING\r\n", ("PING", b"", b"", b"", b"", b"")),
+    (b"+OK\r\n", ("+OK", b"", b"", b"", b"", b"")),
+    (b"-ERR 'Stale Connection'\r\n", ("-ERR", b"", b"", b"", b"", b"'Stale Connection'")),
 ]
 
 

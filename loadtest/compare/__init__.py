@@ -1,0 +1,1 @@
+"""Run the same work on several servers in alternation and compare them round by round."""
