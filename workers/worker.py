@@ -26,6 +26,7 @@ DATAGRAM_BYTES_MAX = 1 << 16
 DESCRIPTORS_MAX = 253  # what the kernel passes in one message
 TICK_SECONDS = 0.05
 SYNC_POLL_SECONDS = 0.001
+LAME_DUCK_POLL_SECONDS = 0.1
 STOP_SECONDS = 1.0
 """How long a stopping worker tries to write what is queued."""
 
@@ -160,13 +161,18 @@ class Worker:
     async def _end_slowly(self, duration_seconds: float, grace_seconds: float) -> None:
         self._sessions.announce_lame_duck()
         self._plane.run()
-        await asyncio.sleep(grace_seconds)
+        await self._wait_while_clients(grace_seconds)
         pause_seconds = duration_seconds / max(1, len(self._sessions))
         while len(self._sessions):
             self._sessions.end_one()
             self._plane.run()
-            await asyncio.sleep(pause_seconds)
+            await self._wait_while_clients(pause_seconds)
         self._send({"op": "lame_duck_done"})
+
+    async def _wait_while_clients(self, seconds: float) -> None:
+        deadline = self._loop.time() + seconds
+        while len(self._sessions) and self._loop.time() < deadline:
+            await asyncio.sleep(min(LAME_DUCK_POLL_SECONDS, deadline - self._loop.time()))
 
     def _stop(self, _message: Message, _: list[int]) -> None:
         if self._stopping is None:
