@@ -78,12 +78,19 @@ cdef extern from *:
     #include <sys/socket.h>
     #include <sys/uio.h>
 
-    /* Waits for the epoll set with a nanosecond timeout; epoll_pwait2 would need a newer C library. */
-    static inline int wait_readable_ns(int fd, uint64_t timeout_ns) {
-        struct pollfd poller = {.fd = fd, .events = POLLIN};
-        struct timespec timeout = {
-            .tv_sec = (time_t)(timeout_ns / 1000000000u), .tv_nsec = (long)(timeout_ns % 1000000000u)};
-        return ppoll(&poller, 1, &timeout, NULL);
+    /* epoll_wait counts milliseconds. For less, ppoll waits for the set itself to be readable: epoll_pwait2 would
+       do it in one call, but needs a newer C library. */
+    static inline int wait_events(
+        int epoll_fd, struct epoll_event *events, int events_max, uint64_t wait_ns) {
+        if (wait_ns >= 1000000u)
+            return epoll_wait(epoll_fd, events, events_max, (int)(wait_ns / 1000000u));
+        if (wait_ns) {
+            struct pollfd poller = {.fd = epoll_fd, .events = POLLIN};
+            struct timespec timeout = {.tv_sec = 0, .tv_nsec = (long)wait_ns};
+            if (ppoll(&poller, 1, &timeout, NULL) <= 0)
+                return 0;
+        }
+        return epoll_wait(epoll_fd, events, events_max, 0);
     }
     static inline int epoll_change(int epoll_fd, int operation, int fd, uint32_t events, uint32_t index) {
         struct epoll_event event = {.events = events, .data.u32 = index};
@@ -105,9 +112,8 @@ cdef extern from *:
     enum: MSG_DONTWAIT
     enum: MSG_NOSIGNAL
     enum: PR_SET_TIMERSLACK
-    int wait_readable_ns(int fd, uint64_t timeout_ns) noexcept nogil
+    int wait_events(int epoll_fd, epoll_event *events, int events_max, uint64_t wait_ns) noexcept nogil
     int epoll_change(int epoll_fd, int operation, int fd, uint32_t events, uint32_t index) noexcept nogil
-    int epoll_wait(int epoll_fd, epoll_event *events, int events_max, int timeout_ms) noexcept nogil
     uint32_t event_index(const epoll_event *event) noexcept nogil
     ssize_t receive_two(int fd, void *first, size_t first_bytes, void *rest, size_t rest_bytes) noexcept nogil
     ssize_t recv(int fd, void *data, size_t size, int flags) noexcept nogil
@@ -557,10 +563,7 @@ cdef void handle_event(engine_t *engine, const epoll_event *event) noexcept nogi
 
 cdef void wait_and_handle(engine_t *engine) noexcept nogil:
     cdef epoll_event events[EVENTS_MAX]
-    cdef int count, index
-    if engine.wait_ns:
-        wait_readable_ns(engine.epoll_fd, engine.wait_ns)
-    count = epoll_wait(engine.epoll_fd, events, EVENTS_MAX, 0)
+    cdef int index, count = wait_events(engine.epoll_fd, events, EVENTS_MAX, engine.wait_ns)
     for index in range(count):
         handle_event(engine, &events[index])
         if engine.ledger.fault != FAULT_NONE:
