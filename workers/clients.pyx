@@ -30,12 +30,13 @@ from workers.model cimport (
     CONN_FLUSH_CLOSE,
     CONN_HEADERS,
     CONN_HUNG_UP,
-    CONN_INFO_DUE,
     CONN_NO_RESPONDERS,
     CONN_OK_DUE,
     CONN_OPTIONS,
     CONN_PAUSED,
     CONN_PEDANTIC,
+    CONN_PONG_SENT,
+    CONN_PROTOCOL_1,
     CONN_READY,
     CONN_STALL,
     CONN_STALLED,
@@ -55,6 +56,7 @@ from workers.output cimport conn_close, out_append
 from workers.parser cimport (
     OP_CONNECT,
     OP_ERR,
+    OP_INFO,
     OP_PING,
     OP_PONG,
     OP_PUB,
@@ -169,6 +171,12 @@ cdef void conn_resume(Plane* plane, Conn* conn) noexcept nogil:
 
 # ---- operations ------------------------------------------------------------------------------------------------
 
+cdef void check_publish_subject(Plane* plane, Conn* conn, Op* op) noexcept nogil:
+    """Tell a pedantic client that it publishes to a subject with wildcards; the message goes on all the same."""
+    if conn.flags & CONN_PEDANTIC and subject_kind(op.subject.text, op.subject.length) != SUBJECT_LITERAL:
+        send_error(plane, conn, b"Invalid Publish Subject")
+
+
 cdef void publish(Plane* plane, Conn* conn, Op* op, int may_borrow) noexcept nogil:
     cdef Message message
     cdef Route* route
@@ -177,8 +185,7 @@ cdef void publish(Plane* plane, Conn* conn, Op* op, int may_borrow) noexcept nog
     plane.counters.in_msgs += 1
     plane.counters.in_bytes += <uint64_t>op.size
     if conn.flags & (CONN_VERBOSE | CONN_PEDANTIC):
-        if conn.flags & CONN_PEDANTIC and subject_kind(op.subject.text, op.subject.length) != SUBJECT_LITERAL:
-            send_error(plane, conn, b"Invalid Publish Subject")
+        check_publish_subject(plane, conn, op)
         if conn.flags & CONN_VERBOSE:
             send_ok(plane, conn)
     route = conn.memo
@@ -205,9 +212,6 @@ cdef void publish(Plane* plane, Conn* conn, Op* op, int may_borrow) noexcept nog
 
 cdef void handle_sub(Plane* plane, Conn* conn, Op* op) noexcept nogil:
     cdef uint64_t limit = plane.limits.max_subscriptions
-    if subject_kind(op.subject.text, op.subject.length) == SUBJECT_INVALID:
-        send_error(plane, conn, b"Invalid Subject")
-        return
     if op.queue.length == 5 and memcmp(op.queue.text, b"_sys_", 5) == 0:
         send_error_about(plane, conn, b"Permissions Violation for Subscription to \"", op.subject.text,
                          op.subject.length, b"\" using queue \"_sys_\"")
@@ -220,6 +224,9 @@ cdef void handle_sub(Plane* plane, Conn* conn, Op* op) noexcept nogil:
         send_error(plane, conn, b"maximum subscriptions exceeded")
         return
     if sub_find(plane, conn, op.sid.text, op.sid.length) is NULL:
+        if subject_kind(op.subject.text, op.subject.length) == SUBJECT_INVALID:
+            send_error(plane, conn, b"Invalid Subject")
+            return
         subscribe(plane, conn, op.subject.text, op.subject.length, op.queue.text, op.queue.length, op.sid.text,
                   op.sid.length)
     acknowledge(plane, conn)
@@ -303,9 +310,10 @@ cdef int client_refuse(Plane* plane, Conn* conn, error) except -1:
 
 cdef void handle_ping(Plane* plane, Conn* conn) noexcept nogil:
     send_pong(plane, conn)
-    if conn.flags & CONN_INFO_DUE:
-        conn.flags &= ~<uint32_t>CONN_INFO_DUE
-        send_connect_info(plane, conn)
+    if conn.flags & CONN_CONNECTED and not conn.flags & CONN_PONG_SENT:
+        conn.flags |= CONN_PONG_SENT
+        if conn.flags & CONN_PROTOCOL_1:
+            send_connect_info(plane, conn)
 
 
 cdef void send_connect_info(Plane* plane, Conn* conn) noexcept with gil:
@@ -326,6 +334,16 @@ cdef void handle_pong(Plane* plane, Conn* conn) noexcept nogil:
 cdef void tell_client_error(Plane* plane, Conn* conn, Op* op) noexcept with gil:
     try:
         (<object>plane.policy).client_error(conn.client_id, span_bytes(&op.text))
+    except BaseException as error:  # noqa: BLE001 - the boundary of a connection
+        (<object>plane.policy).report(conn.client_id, error)
+
+
+cdef void handle_info(Plane* plane, Conn* conn, Op* op) noexcept with gil:
+    """Take no notice of a client's INFO, except that it must be JSON."""
+    try:
+        (<object>plane.policy).client_info(span_bytes(&op.text))
+    except ProtocolError as error:
+        refuse(plane, conn, error)
     except BaseException as error:  # noqa: BLE001 - the boundary of a connection
         (<object>plane.policy).report(conn.client_id, error)
 
@@ -355,7 +373,9 @@ cdef inline void handle(Plane* plane, Conn* conn, Op* op, int may_borrow) noexce
         handle_connect(plane, conn, op)
     elif op.kind == OP_ERR:
         tell_client_error(plane, conn, op)
-        conn_close(plane, conn, CLOSE_CLIENT)
+        fail_silently(plane, conn, CLOSE_CLIENT)
+    elif op.kind == OP_INFO:
+        handle_info(plane, conn, op)
 
 
 cdef void parse_failed(Plane* plane, Conn* conn, ParseResult result) noexcept nogil:
@@ -400,6 +420,8 @@ cdef uint8_t* parse_block(Plane* plane, Conn* conn, uint8_t* at, uint8_t** end, 
                 end[0] = at + op.consumed      # the rest of this line means nothing
             break
         if result != PARSE_DONE:
+            if op.need:                        # a payload that does not end with CR LF
+                check_publish_subject(plane, conn, &op)
             parse_failed(plane, conn, result)
             break
         if plane.trace:

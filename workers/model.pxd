@@ -39,7 +39,7 @@ cdef enum ConnFlag:
     CONN_HEADERS = 1 << 4          # the client can receive HMSG and send HPUB
     CONN_NO_RESPONDERS = 1 << 5
     CONN_AUTH_REQUIRED = 1 << 6    # nothing but CONNECT is accepted yet
-    CONN_INFO_DUE = 1 << 7         # the next PING is answered with PONG and INFO
+    CONN_PONG_SENT = 1 << 7        # its first PING after CONNECT was answered, with INFO if it understands that
     CONN_PROTOCOL_1 = 1 << 8       # understands asynchronous INFO
     CONN_READY = 1 << 9            # in the list of sockets to read
     CONN_DIRTY = 1 << 10           # in the list of connections to flush
@@ -56,7 +56,7 @@ cdef enum ConnFlag:
     CONN_UNPARSED = 1 << 22        # its partial bytes may hold whole operations: parse before reading on
     CONN_HUNG_UP = 1 << 23         # the client has closed its side: read until the end
     CONN_CHECKING = 1 << 24        # its credentials are being checked elsewhere
-    CONN_OPTIONS = 0x1FE           # all of VERBOSE..PROTOCOL_1: what CONNECT sets
+    CONN_OPTIONS = 0x17E           # VERBOSE..AUTH_REQUIRED and PROTOCOL_1: what CONNECT sets
 
 
 cdef enum CloseReason:             # the words of nats-server, see clients.CLOSE_REASONS

@@ -86,6 +86,7 @@ cdef inline int64_t parse_size(const uint8_t* text, uint64_t length) noexcept no
 cdef inline ParseResult finish_pub(uint8_t* start, uint8_t* end, uint8_t* payload, const ParseLimits* limits,
                                    Op* op) noexcept nogil:
     """Check the sizes and that the whole payload is there."""
+    op.need = 0
     if op.size < 0 or op.header_size > op.size:
         return PARSE_ARGUMENTS
     if <uint64_t>op.size > limits.max_payload:

@@ -25,19 +25,26 @@ cdef inline int is_blank(uint8_t byte) noexcept nogil:
     return byte == BLANK or byte == TAB
 
 
-cdef int split_arguments(uint8_t* text, uint64_t length, Span* arguments) noexcept nogil:
-    """Fill `arguments` and return their number, or ARGUMENTS_MAX + 1 if there are more."""
+cdef inline int parts(uint8_t byte, int line_ends) noexcept nogil:
+    return is_blank(byte) or (line_ends and (byte == CR or byte == LF))
+
+
+cdef int split_arguments(uint8_t* text, uint64_t length, int line_ends, Span* arguments) noexcept nogil:
+    """Fill `arguments`, which are parted by blanks, and by CR and LF if `line_ends`; return their number.
+
+    That is at most ARGUMENTS_MAX + 1, which means too many.
+    """
     cdef uint64_t i = 0, begin
     cdef int count = 0
     while True:
-        while i < length and (is_blank(text[i]) or text[i] == CR or text[i] == LF):
+        while i < length and parts(text[i], line_ends):
             i += 1
         if i == length:
             return count
         if count == ARGUMENTS_MAX:
             return count + 1
         begin = i
-        while i < length and not (is_blank(text[i]) or text[i] == CR or text[i] == LF):
+        while i < length and not parts(text[i], line_ends):
             i += 1
         arguments[count].text = text + begin
         arguments[count].length = <uint32_t>(i - begin)
@@ -93,6 +100,9 @@ cdef ParseResult publish_arguments(uint8_t* start, uint8_t* end, uint8_t* payloa
         op.header_size = parse_size(arguments[count - 2].text, arguments[count - 2].length)
         if op.header_size < 0:
             return PARSE_ARGUMENTS
+    if op.header_size == 0:                # no header block at all: subscribers get a MSG
+        op.header_size = -1
+        size_count = 1
     op.size = parse_size(arguments[count - 1].text, arguments[count - 1].length)
     result = finish_pub(start, end, payload, limits, op)
     if result == PARSE_DONE:
@@ -109,7 +119,8 @@ cdef ParseResult line_operation(OpKind kind, int has_headers, uint8_t* start, ui
     cdef int count
     while text < end and is_blank(text[0]):
         text += 1
-    line_end = <uint8_t*>memchr(text, LF, <size_t>(end - text)) if text < end else NULL
+    # The first byte belongs to the arguments whatever it is, a LF too, as in nats-server's parser.
+    line_end = <uint8_t*>memchr(text + 1, LF, <size_t>(end - text) - 1) if text < end else NULL
     if line_end is NULL:
         # The blanks in front do not count as arguments, but they must not fill memory either.
         if (<uint64_t>(end - text) > limits.max_control_line
@@ -128,7 +139,8 @@ cdef ParseResult line_operation(OpKind kind, int has_headers, uint8_t* start, ui
     op.kind = kind
     if kind == OP_CONNECT or kind == OP_INFO or kind == OP_ERR:
         return PARSE_DONE
-    count = split_arguments(text, length, arguments)
+    # A stray CR belongs to its token in PUB and HPUB but parts tokens in SUB and UNSUB.
+    count = split_arguments(text, length, kind != OP_PUB, arguments)
     if kind == OP_PUB:
         if has_headers and not limits.headers:
             return PARSE_ARGUMENTS

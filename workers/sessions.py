@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from workers import dataplane
 from workers.auth import Authenticator
 from workers.config import WorkerConfig
-from workers.connect import ConnectOptions, parse_connect
+from workers.connect import ConnectOptions, parse_connect, parse_object
 from workers.errors import (
     AuthorizationViolation,
     BadClientProtocol,
@@ -32,10 +32,13 @@ DEFAULT_ACCOUNT = "$G"
 SLOW_CONSUMER = (CloseReason.SLOW_CONSUMER_PENDING_BYTES, CloseReason.SLOW_CONSUMER_WRITE_DEADLINE)
 
 
+NOTHING_SAID = ConnectOptions()
+
+
 class Session:
     """One connection: what is known beside its counters, which the data plane keeps."""
 
-    __slots__ = ("client_id", "handle", "ip", "lang", "name", "port", "protocol", "user", "version")
+    __slots__ = ("client_id", "handle", "ip", "options", "port")
 
     def __init__(self, client_id: int, ip: str, port: int) -> None:
         """Note where it comes from; the rest comes with CONNECT."""
@@ -43,13 +46,13 @@ class Session:
         self.ip = ip
         self.port = port
         self.handle = 0
-        self.protocol = 0
-        self.name = self.lang = self.version = self.user = ""
+        self.options = NOTHING_SAID
 
     def __str__(self) -> str:
         """Name it as nats-server's log does."""
         host = f"[{self.ip}]" if ":" in self.ip else self.ip
-        about = f' - "v{self.version}:{self.lang}:{self.name}"' if self.lang or self.name else ""
+        said = self.options
+        about = f' - "v{said.version}:{said.lang}:{said.name}"' if said.lang or said.name else ""
         return f"{host}:{self.port} - cid:{self.client_id}{about}"
 
 
@@ -115,7 +118,7 @@ class Sessions:
     def announce_lame_duck(self) -> None:
         """Tell every client that understands it that this server is about to stop."""
         for session in self._sessions.values():
-            if session.protocol >= 1:
+            if session.options.protocol >= 1:
                 self.plane.send(session.handle, self._info.lame_duck(session.client_id, session.ip))
 
     # ---- what the data plane asks
@@ -130,13 +133,11 @@ class Sessions:
         """
         session = self._sessions[client_id]
         try:
-            options = parse_connect(text)
+            options = parse_connect(text, session.options)
         except BadConnect as error:
-            self._log.limited("bad connect", f"{session} - {error}", level=ERROR)
+            self._log.limited("bad connect", f"{session} - CONNECT: {error}", level=ERROR)
             raise
-        session.name, session.lang, session.version = options.name, options.lang, options.version
-        session.user = options.user
-        session.protocol = options.protocol
+        session.options = options
         answer = self._auth.check(token=options.auth_token, user=options.user, password=options.password)
         if callable(answer):
             task = asyncio.get_running_loop().create_task(self._check_later(session, options, answer))
@@ -159,7 +160,7 @@ class Sessions:
             | dataplane.OPTION_NO_ECHO * (not options.echo)
             | dataplane.OPTION_HEADERS * options.headers
             | dataplane.OPTION_NO_RESPONDERS * options.no_responders
-            | (dataplane.OPTION_PROTOCOL_1 | dataplane.OPTION_INFO_DUE) * options.protocol
+            | dataplane.OPTION_PROTOCOL_1 * options.protocol
         )
 
     async def _check_later(self, session: Session, options: ConnectOptions, check: Callable[[], bool]) -> None:
@@ -176,6 +177,14 @@ class Sessions:
     def connect_info(self, client_id: int) -> bytes:
         """Return the INFO that follows the first PONG."""
         return self._info.connected(client_id, self._sessions[client_id].ip, DEFAULT_ACCOUNT)
+
+    def client_info(self, text: bytes) -> None:
+        """Check that a client's INFO is one; nothing in it matters to a server.
+
+        Raises:
+            BadConnect: it is no JSON object.
+        """
+        parse_object(text)
 
     def client_error(self, client_id: int, text: bytes) -> None:
         """Log what a client complains about; its connection is closed."""
