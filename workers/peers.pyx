@@ -101,6 +101,8 @@ cdef int peer_attach(Plane* plane, Peer* peer, uint64_t data_out, uint64_t contr
     peer.sync_received = 0
     peer.sync_account = 0
     peer.sync_cursor = plane.accounts[0].local_head
+    # What it has already told may have been announced while we were not attached.
+    control_announce(plane.wake)
     return 0
 
 
