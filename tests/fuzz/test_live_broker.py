@@ -5,9 +5,10 @@ import socket
 
 import pytest
 from support.broker import HOST, Broker
-from support.fuzz_input import InputGenerator, normalised_answers
+from support.fuzz_input import KNOWN_DIFFERENCES, InputGenerator, normalised_answers
 
 INPUTS_PER_TEST = 50
+ATTEMPTS = 5
 
 
 @pytest.fixture(scope="session")
@@ -42,13 +43,25 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("first_seed", range(0, count, INPUTS_PER_TEST))
 
 
+def assert_same_answers(server, oracle, pieces, what):
+    """Compare the answers of both servers.
+
+    A server that closes with input unread makes the kernel reset the connection, and that may overtake its
+    last words. So only a difference that stays through some attempts counts.
+    """
+    for _ in range(ATTEMPTS):
+        ours, theirs = answers_to(server, pieces), answers_to(oracle, pieces)
+        if ours == theirs:
+            return
+    assert ours == theirs, f"{what}, input {b''.join(pieces)!r}"
+
+
 @pytest.mark.servers("midge-1", "midge-2")
 def test_mutated_input_is_answered_as_nats_server_does(server, oracle, first_seed):
     for seed in range(first_seed, first_seed + INPUTS_PER_TEST):
         pieces = InputGenerator(seed).pieces()
-        theirs = answers_to(oracle, pieces)
-        ours = answers_to(server, pieces)
-        assert ours == theirs, f"seed {seed}, input {b''.join(pieces)!r}"
+        if not KNOWN_DIFFERENCES.search(b"".join(pieces)):
+            assert_same_answers(server, oracle, pieces, f"seed {seed}")
 
 
 @pytest.mark.servers("midge-1", "midge-2")
@@ -56,4 +69,4 @@ def test_random_bytes_are_answered_as_nats_server_does(server, oracle, first_see
     generator = random.Random(first_seed)
     for _ in range(INPUTS_PER_TEST):
         data = generator.randbytes(generator.choice((1, 3, 50, 5000)))
-        assert answers_to(server, [data]) == answers_to(oracle, [data]), repr(data)
+        assert_same_answers(server, oracle, [data], "random bytes")

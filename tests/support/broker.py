@@ -58,10 +58,9 @@ class Broker:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             urls = wait_until(self._read_ports, f"{kind} to write its ports file", START_TIMEOUT_S)
-        except BaseException:
-            self.process.kill()
-            self.process.wait()
-            raise
+        except AssertionError as error:
+            self.kill()
+            raise AssertionError(f"{error}; its log: {self.log()[-2000:]}") from None
         self.port = int(urls["nats"][0].rsplit(":", 1)[1])
         self.url = f"nats://{HOST}:{self.port}"
 

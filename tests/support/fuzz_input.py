@@ -41,8 +41,15 @@ OPTIONS = (
     b"",
 )
 PAYLOAD_VERB = re.compile(rb"H?MSG ")
-# nats-server says it once or twice, as its reads happen to cut the message.
-SAID_ONCE_OR_TWICE = b"-ERR 'Invalid Publish Subject'\r\n"
+# nats-server says it on the control line, so also for a message that never comes whole, and says it again
+# when its reads happen to cut the message. Transcripts hold what matters of it.
+SAID_ANY_NUMBER_OF_TIMES = b"-ERR 'Invalid Publish Subject'\r\n"
+# Input that midge answers otherwise on purpose:
+KNOWN_DIFFERENCES = re.compile(
+    # a blank argument ended by LF alone, where nats-server takes the next line as the argument
+    rb"(^|\n)(connect|info|pub|hpub|sub|unsub|-err)[ \t]*\n",
+    re.IGNORECASE,
+)
 
 
 class InputGenerator:
@@ -148,6 +155,7 @@ def normalised_answers(data: bytes) -> list[bytes]:
 
     INFO is reduced to its verb, PING is dropped (its time is the server's own), and neighbouring messages are
     sorted, as the order among the subscriptions of one connection is not defined.
+    Complaints about published subjects are dropped, see above.
     """
     operations: list[bytes] = []
     messages: list[bytes] = []
@@ -162,8 +170,7 @@ def normalised_answers(data: bytes) -> list[bytes]:
         elif operation != b"PING\r\n":
             operations += sorted(messages)
             messages.clear()
-            if operation == SAID_ONCE_OR_TWICE and operations[-1:] == [operation]:
-                operations.pop()
-            operations.append(b"INFO" if operation.startswith(b"INFO ") else operation)
+            if operation != SAID_ANY_NUMBER_OF_TIMES:
+                operations.append(b"INFO" if operation.startswith(b"INFO ") else operation)
         start = end
     return operations + sorted(messages)

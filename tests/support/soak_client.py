@@ -60,6 +60,7 @@ class SoakClient:
         self.pings = 0
         self.is_open = True
         self.next_number = 0
+        self._input_ended = False
         self._unsent = bytearray()
         self._unparsed = b""
         self._selector = selector
@@ -84,6 +85,7 @@ class SoakClient:
 
     def end_input(self) -> None:
         """Tell the broker that nothing follows; is_open turns false when it has closed in turn."""
+        self._input_ended = True
         self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
@@ -141,7 +143,8 @@ class SoakClient:
             if verb == b"PONG":
                 self.pongs += 1
             elif verb == b"PING":
-                self.send(b"PONG\r\n")
+                if not self._input_ended:
+                    self.send(b"PONG\r\n")
             else:
                 assert verb == b"INFO", f"unexpected {data[position:line_end]!r}"
             position = line_end + 2
