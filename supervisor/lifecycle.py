@@ -253,7 +253,8 @@ class Fleet:
         operation = message["op"]
         if operation == "ready" and worker.state is WorkerState.STARTING:
             worker.become_ready()
-            self._log.debug(f"Worker {worker.index} is ready (pid {worker.process_id})")
+            if self._was_ready:
+                self._log.info(f"Worker {worker.index} is ready again (pid {worker.process_id})")
             self._was_ready = self._was_ready or self.is_ready
             self.on_ready()
         elif operation == "peer_down_done" and message.get("peer") in self._missing:
