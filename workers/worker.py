@@ -25,6 +25,8 @@ from workers.sessions import Sessions
 DATAGRAM_BYTES_MAX = 1 << 16
 DESCRIPTORS_MAX = 253  # what the kernel passes in one message
 TICK_SECONDS = 0.05
+IDLE_TICK_SECONDS = 2.0
+"""The same without connections, when there is nothing to look at but memory to give back."""
 SYNC_POLL_SECONDS = 0.001
 LAME_DUCK_POLL_SECONDS = 0.1
 STOP_SECONDS = 1.0
@@ -82,6 +84,8 @@ class Worker:
             self._loop.call_later,
         )
         self._sessions.plane = self._plane
+        self._is_idle = True
+        self._next_tick: asyncio.TimerHandle
         self._stopping: asyncio.Task[None] | None = None
         self._lame_duck: asyncio.Task[None] | None = None
         self._handlers: dict[str, Callable[[Message, list[int]], None]] = {
@@ -103,13 +107,16 @@ class Worker:
         for peer in range(self._config.worker_count):
             if peer != me:
                 self._plane.attach_peer(peer, epochs[me][peer], epochs[peer][me])
-        self._loop.call_soon(self._tick)
+        self._tick()
         self._loop.call_soon(self._report_ready)
         self._loop.run_forever()
 
     def _tick(self) -> None:
         self._plane.tick()
-        self._loop.call_later(TICK_SECONDS, self._tick)
+        self._is_idle = not len(self._sessions)
+        self._next_tick = self._loop.call_later(
+            IDLE_TICK_SECONDS if self._is_idle else TICK_SECONDS, self._tick
+        )
 
     def _report_ready(self) -> None:
         """Tell the supervisor once every peer has told its interest."""
@@ -140,6 +147,9 @@ class Worker:
         for (client_id, ip, port, over_limit), descriptor in zip(message["connections"], descriptors, strict=True):
             self._sessions.open(descriptor, client_id, ip, port, over_limit=over_limit)
         self._plane.run()
+        if self._is_idle:
+            self._next_tick.cancel()
+            self._tick()
 
     def _peer_down(self, message: Message, _: list[int]) -> None:
         self._plane.detach_peer(message["peer"])
