@@ -78,8 +78,8 @@ cdef extern from *:
     #include <sys/socket.h>
     #include <sys/uio.h>
 
-    /* epoll_wait counts milliseconds. For less, ppoll waits for the set itself to be readable: epoll_pwait2 would
-       do it in one call, but needs a newer C library. */
+    /* epoll_wait counts milliseconds. For less, ppoll waits for the set itself to be readable: epoll_pwait2
+       would do it in one call, but needs a newer C library. */
     static inline int wait_events(
         int epoll_fd, struct epoll_event *events, int events_max, uint64_t wait_ns) {
         if (wait_ns >= 1000000u)
@@ -122,7 +122,7 @@ cdef extern from *:
 
 cdef enum:
     # Publishers that are too far ahead look again after this long: far less than the allowance lasts.
-    WAIT_AHEAD_NS = 100_000
+    WAIT_AHEAD_NS = 300_000
     # Longest sleep, so that a stopped board and an idle run are noticed.
     WAIT_LONGEST_NS = 20_000_000
     # The same once senders are done and only the other engines' deliveries are awaited.

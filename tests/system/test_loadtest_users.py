@@ -15,6 +15,8 @@ from loadtest.client import Server, ServerError
 from loadtest.compare.__main__ import main as compare
 from loadtest.nats_client import Message, NatsClient, NoResponders
 
+pytestmark = pytest.mark.servers("midge-2", "nats-server")
+
 ROOT = Path(__file__).parents[2]
 NATS_COMMAND = f"{Path(sys.executable).with_name('nats-server')} -a 127.0.0.1 -p {{port}}"
 

@@ -119,3 +119,22 @@ def test_a_request_without_responders_is_a_fault() -> None:
     engine.add_requester(NO_SOCKET, 0, b"service", b"_INBOX.x", 4, 10)
     engine.feed(0, b"HMSG _INBOX.x.%016x 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n" % 0)
     assert "no responders" in str(engine.failure())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_garbage_is_a_fault_or_harmless(seed: int) -> None:
+    """Bytes of a good stream are changed, dropped and doubled: the engine counts or complains, and lives."""
+    generator = random.Random(seed)
+    for _ in range(50):
+        data = bytearray(b"".join(delivery(sequence, 40) for sequence in range(20)))
+        for _ in range(generator.randint(0, 4)):
+            position = generator.randrange(len(data))
+            change = generator.choice((b"", b"\r\n", b"9", b" ", bytes([generator.randrange(256)]) * 3))
+            data[position : position + generator.randint(0, 9)] = change
+        engine = subscriber(40, is_queue=bool(seed % 2))
+        while data:
+            size = generator.randint(1, 400)
+            engine.feed(0, bytes(data[:size]))
+            del data[:size]
+        assert engine.received()[0] <= 21
+        assert engine.failure() is None or engine.delivered < 21
