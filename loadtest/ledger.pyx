@@ -92,7 +92,7 @@ cdef bint mark_seen(ledger_t *ledger, uint32_t publisher, uint64_t sequence) noe
     cdef uint64_t word = sequence >> 6, bit = <uint64_t>1 << (sequence & 63), words_new
     cdef uint64_t *grown
     if word >= ledger.seen_words[publisher]:
-        words_new = (word + 1) * 2 if word < SEEN_WORDS_MAX // 2 else 0
+        words_new = (word + 1) * 2 if word * 2 < <uint64_t>SEEN_WORDS_MAX else 0
         grown = NULL
         if words_new:
             grown = <uint64_t *>realloc(ledger.seen[publisher], words_new * sizeof(uint64_t))
