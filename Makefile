@@ -43,7 +43,7 @@ lint: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/cython-lint $(CYTHON_SOURCES)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cython-lint $(CYTHON_SOURCES)
 
 bench: install
 	$(BIN)/midge bench $(ARGS)

@@ -22,6 +22,8 @@ START_SECONDS_MAX = 30.0
 # Time that workers have to end by themselves; they need a round of their loop to write what can be written
 # at once.
 STOP_SECONDS_MAX = 5.0
+# A launcher and the process group it signals often deliver the same stop twice; only a later one is impatience.
+STOP_AGAIN_SECONDS = 0.5
 
 # Names as nats-server logs them.
 HANDLED_SIGNALS = {
@@ -53,6 +55,7 @@ class Service:
         self._ports_file = ""
         self._is_ready = False
         self._is_stopping = False
+        self._stopping_since = 0.0
         self._exit_code = 0
         self._ended = asyncio.Event()
 
@@ -106,14 +109,16 @@ class Service:
             self._stop()
 
     def _stop(self) -> None:
+        loop = asyncio.get_running_loop()
         if self._is_stopping:
-            # Asked twice: whoever asks does not want to wait.
-            self._fleet.kill()
+            if loop.time() - self._stopping_since >= STOP_AGAIN_SECONDS:
+                self._fleet.kill()
             return
         self._is_stopping = True
+        self._stopping_since = loop.time()
         self._log.info("Initiating Shutdown...")
         self._listener.close()
-        asyncio.get_running_loop().call_later(STOP_SECONDS_MAX, self._fleet.kill)
+        loop.call_later(STOP_SECONDS_MAX, self._fleet.kill)
         self._fleet.stop()
 
     def _enter_lame_duck(self) -> None:
