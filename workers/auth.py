@@ -1,7 +1,7 @@
 """Who may connect: a token, or a user with a password, each plain or as a bcrypt hash.
 
-Comparing with a hash takes tens of milliseconds on purpose, so it must run off the event loop: check() says so by
-returning a function instead of an answer.
+Comparing with a hash takes tens of milliseconds on purpose, so it must run off the event loop: check() says
+so by returning a function instead of an answer.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Authenticator:
         """Decide on credentials.
 
         Returns:
-            The answer, or a function that computes it; call that in a thread, it releases the interpreter lock.
+            The answer, or a function that computes it: call that in a thread, it releases the interpreter
+            lock.
         """
         if self._token:
             return _compare(self._token, token)

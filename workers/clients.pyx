@@ -10,7 +10,7 @@ here. A client is held back (paused) with the rest of its bytes when a ring to a
 """
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memset
 
@@ -503,14 +503,13 @@ cdef int take_into_partial(Plane* plane, Conn* conn, size_t* received) noexcept 
     cdef size_t missing = conn.partial_need - conn.partial_length
     cdef uint64_t need
     cdef uint8_t* end
-    cdef uint8_t* at
     if received[0] < missing:
         conn.partial_length += <uint32_t>received[0]
         return 0
     received[0] -= missing
     end = conn.partial + conn.partial_need
     conn.partial_length = 0
-    at = parse_block(plane, conn, conn.partial, &end, &need, 1)
+    parse_block(plane, conn, conn.partial, &end, &need, 1)
     keep_rest(plane, conn, end, end, 0)
     return 1
 

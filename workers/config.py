@@ -1,7 +1,7 @@
 """What a worker is told when it starts.
 
-The supervisor builds one WorkerConfig per worker from the command line and sends it as JSON, so this file is the
-contract between the two. It holds values only: no defaults that depend on the machine, no I/O.
+The supervisor builds one WorkerConfig per worker from the command line and sends it as JSON, so this file is
+the contract between the two. It holds values only: no defaults that depend on the machine, no I/O.
 """
 
 from __future__ import annotations

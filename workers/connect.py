@@ -68,8 +68,8 @@ def parse_object(text: bytes) -> list[tuple[str, Any]]:
 def parse_connect(text: bytes, earlier: ConnectOptions) -> ConnectOptions:
     """Read the argument of CONNECT.
 
-    Names match in any case, unknown ones are ignored, of doubled ones the last counts. An absent field or null keeps
-    what an earlier CONNECT of the connection said.
+    Names match in any case, unknown ones are ignored, of doubled ones the last counts. An absent field or
+    null keeps what an earlier CONNECT of the connection said.
 
     Raises:
         BadConnect: it is no JSON object, or a value has another type.

@@ -142,8 +142,8 @@ cdef inline int deliver_one(Plane* plane, Delivery* delivery, const Message* mes
 
 cdef int deliver_to_member(Plane* plane, QueueChoice* choice, const Message* message, uint32_t first) noexcept nogil:
     """Deliver to this worker's member at `first`, or to the next one that can take it; return whether one did."""
-    cdef uint32_t i, at = first
-    for i in range(choice.member_count):
+    cdef uint32_t at = first
+    for _ in range(choice.member_count):
         if deliver_one(plane, &choice.members[at], message):
             return 1
         at = at + 1 if at + 1 < choice.member_count else 0

@@ -35,7 +35,11 @@ class InfoWriter:
         self._usual_tail = self._encode_tail({})
 
     def _encode_tail(self, more: dict[str, object]) -> str:
-        fields = {**({"connect_urls": self._connect_urls} if self._connect_urls else {}), **more, **self._tail}
+        fields = {
+            **({"connect_urls": self._connect_urls} if self._connect_urls else {}),
+            **more,
+            **self._tail,
+        }
         return json.dumps(fields, separators=(",", ":"))[1:]
 
     def _line(self, client_id: int, ip: str, tail: str) -> bytes:
@@ -47,9 +51,7 @@ class InfoWriter:
 
     def connected(self, client_id: int, ip: str, account: str) -> bytes:
         """Return the line that follows the first PONG."""
-        return self._line(
-            client_id, ip, self._encode_tail({"connect_info": True, "remote_account": account})
-        )
+        return self._line(client_id, ip, self._encode_tail({"connect_info": True, "remote_account": account}))
 
     def lame_duck(self, client_id: int, ip: str) -> bytes:
         """Return the line that says that this server is about to stop; it names no URL of this server."""

@@ -143,7 +143,7 @@ cdef struct Sub:                   # one subscription of a client
 
 cdef struct Interest:              # a subscribed subject, literal or with wildcards
     uint64_t hash
-    Sub** plain                    # plain subscriptions of this worker's clients; the only one itself if plain_capacity is 0
+    Sub** plain                    # this worker's plain subscriptions; the only one itself if plain_capacity is 0
     uint32_t plain_count
     uint32_t plain_capacity
     QueueGroup* queues

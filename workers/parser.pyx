@@ -9,7 +9,7 @@ exactly CR LF. Most operations are `PUB subject [reply] size` with single blanks
 What a subscriber is sent after its sid is, byte for byte, what the publisher sent after the subject: reply, sizes,
 payload. Op.tail points there, so a delivery is two copies. A line with other separators is rewritten in place first.
 """
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memchr, memcpy, memmove
 

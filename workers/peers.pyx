@@ -59,7 +59,7 @@ from workers.model cimport (
 )
 from workers.octets cimport must_calloc, must_malloc, must_realloc
 from workers.routes cimport routes_changed
-from workers.sublist cimport interest_find, interest_obtain, interest_release, queue_find, queue_obtain, queue_release
+from workers.sublist cimport interest_find, interest_obtain, interest_release, queue_obtain, queue_release
 
 
 cdef extern from "<sys/eventfd.h>" nogil:

@@ -10,7 +10,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy
 
-from workers.model cimport Account, Conn, Delivery, Interest, Plane, QueueChoice, QueueGroup, Route, Sub
+from workers.model cimport Account, Delivery, Interest, Plane, QueueChoice, QueueGroup, Route, Sub
 from workers.octets cimport OCTETS_SLACK, hash_bytes, must_calloc, must_malloc
 from workers.sublist cimport interest_match, interest_plain, queue_remote_total
 

@@ -1,6 +1,7 @@
 """The clients of a worker as people: who they are, whether they may connect, what is logged about them.
 
-The data plane asks this object whenever something is to be decided (its `policy`); nothing here runs per message.
+The data plane asks this object whenever something is to be decided (its `policy`); nothing here runs per
+message.
 """
 
 from __future__ import annotations
@@ -127,7 +128,8 @@ class Sessions:
         """Decide on a CONNECT.
 
         Returns:
-            The connection's options (dataplane.OPTION_*), or None when the answer will come by plane.allow or refuse.
+            The connection's options (dataplane.OPTION_*), or None when the answer will come by plane.allow
+            or refuse.
         Raises:
             ProtocolError: the connection is to be refused.
         """
@@ -148,7 +150,9 @@ class Sessions:
 
     def _decide(self, session: Session, options: ConnectOptions, is_allowed: bool) -> int:
         if not is_allowed or options.account or options.new_account:
-            self._log.limited("auth", f"{session} - authentication error - User {options.user!r}", level=ERROR)
+            self._log.limited(
+                "auth", f"{session} - authentication error - User {options.user!r}", level=ERROR
+            )
             raise AuthorizationViolation
         if options.protocol not in (0, 1):
             raise BadClientProtocol
@@ -163,7 +167,9 @@ class Sessions:
             | dataplane.OPTION_PROTOCOL_1 * options.protocol
         )
 
-    async def _check_later(self, session: Session, options: ConnectOptions, check: Callable[[], bool]) -> None:
+    async def _check_later(
+        self, session: Session, options: ConnectOptions, check: Callable[[], bool]
+    ) -> None:
         """Compute an answer that takes long in a thread, and give it if the client is still there."""
         is_allowed = await asyncio.to_thread(check)
         if session.client_id not in self._sessions:

@@ -5,7 +5,7 @@ A connection finds its subscriptions by sid in a hash table of pointers that is 
 interest of this worker's clients go through here, so this is where routes are told and where peers are told: plain
 interest when the first subscription on a subject comes or the last one goes, a queue's members at every change.
 """
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy
 

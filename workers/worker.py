@@ -1,4 +1,4 @@
-"""One worker process: it joins the shared memory, serves the connections that the supervisor hands over, and stops.
+"""One worker process: it joins the shared memory, serves connections that the supervisor hands it, and stops.
 
 Everything per message is in the data plane; this file is the order of events in the life of a worker.
 """
@@ -144,7 +144,9 @@ class Worker:
     # ---- what the supervisor says
 
     def _accept(self, message: Message, descriptors: list[int]) -> None:
-        for (client_id, ip, port, over_limit), descriptor in zip(message["connections"], descriptors, strict=True):
+        for (client_id, ip, port, over_limit), descriptor in zip(
+            message["connections"], descriptors, strict=True
+        ):
             self._sessions.open(descriptor, client_id, ip, port, over_limit=over_limit)
         self._plane.run()
         if self._is_idle:

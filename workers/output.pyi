@@ -1,0 +1,1 @@
+# Nothing here is for Python: workers/dataplane.pyx has the face.
