@@ -540,7 +540,8 @@ cdef void conn_read(Plane* plane, Conn* conn) noexcept nogil:
     result = receive(plane, conn, block + front, READ_BYTES)
     if result <= 0:
         if result < 0 and errno == EAGAIN:
-            keep_rest(plane, conn, block, block + front, 0)
+            if front:
+                keep_rest(plane, conn, block, block + front, 0)
         else:
             conn_close(plane, conn, CLOSE_CLIENT if result == 0 else CLOSE_READ_ERROR)
         return

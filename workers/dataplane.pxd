@@ -11,3 +11,5 @@ cdef class DataPlane:
     cdef bint _later_is_set
     cdef bint _is_running
     cdef long _ticks
+
+    cdef bint _sleep_or_find_work(self)

@@ -461,15 +461,29 @@ cdef class DataPlane:
                 break
         self._is_running = False
         if not more:
-            wake_prepare_sleep(plane.wake)
-            if plane.worker_count > 1 and (plane.wake.control_pending or peers_have_input(plane)):
-                wake_cancel_sleep(plane.wake)
-                more = 1
+            more = self._sleep_or_find_work()
         if more:
             self._soon(self.run)
         elif plane.stalled is not NULL and not self._later_is_set:
             self._later_is_set = True
             self._later(0.005, self._run_later)
+
+    cdef bint _sleep_or_find_work(self):
+        """Announce that this worker sleeps; return whether it may not, because something came meanwhile.
+
+        Frames and room in a ring that came before the announcement rang no doorbell, so all rings are looked at after
+        it; peers_publish asks again for room where frames still wait.
+        """
+        cdef Plane* plane = self.plane
+        wake_prepare_sleep(plane.wake)
+        if plane.worker_count == 1:
+            return False
+        peers_publish(plane)
+        if plane.wake.control_pending or peers_have_input(plane) \
+                or (plane.waiting is not NULL and not peers_backlogged(plane)):
+            wake_cancel_sleep(plane.wake)
+            return True
+        return False
 
     def _run_later(self):
         self._later_is_set = False
