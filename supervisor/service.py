@@ -22,7 +22,7 @@ START_SECONDS_MAX = 30.0
 # Time that workers have to end by themselves; they need a round of their loop to write what can be written
 # at once.
 STOP_SECONDS_MAX = 5.0
-# A launcher and the process group it signals often deliver the same stop twice; only a later one is impatience.
+# A launcher and the process group it signals often deliver the same stop twice; a later one is impatience.
 STOP_AGAIN_SECONDS = 0.5
 
 # Names as nats-server logs them.
@@ -82,6 +82,8 @@ class Service:
         deadline = loop.call_later(START_SECONDS_MAX, self._check_started)
         await self._ended.wait()
         deadline.cancel()
+        # The handlers go with the loop: a signal from here on must not turn a clean end into a death by signal.
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
         self._remove_ports_file()
         self._log.info("Server Exiting..")
         return self._exit_code

@@ -49,7 +49,7 @@ def test_stop_while_starting_is_as_clean(tmp_path):
 
 
 def test_worker_that_hangs_does_not_keep_the_broker_from_stopping(start):
-    """Asked again a while later, the broker waits no longer for its workers; else it would for five seconds."""
+    """Asked again a while later, the broker waits no longer for its workers; else it waits five seconds."""
     broker = start()
     broker.processes()
     broker.workers()[0].suspend()
