@@ -46,7 +46,11 @@ class RawClient:
         self.at_end = False
         self._unframed = bytearray()
         self._received = bytearray()
-        self.expect(rb"INFO [^\r\n]*\r\n")
+        try:
+            self.expect(rb"INFO [^\r\n]*\r\n")
+        except (AssertionError, ConnectionError):
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the connection; may be called twice."""
