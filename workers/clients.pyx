@@ -455,6 +455,7 @@ cdef void keep_rest(Plane* plane, Conn* conn, uint8_t* at, uint8_t* end, uint64_
     cdef uint8_t* old = conn.partial
     conn.partial = NULL
     conn.partial_length = 0
+    conn.partial_offset = 0
     if length and not conn.flags & (CONN_CLOSING | CONN_FLUSH_CLOSE):
         conn.partial = <uint8_t*>must_malloc(room + OCTETS_SLACK)
         memcpy(conn.partial, at, length)
@@ -470,12 +471,17 @@ cdef void keep_rest(Plane* plane, Conn* conn, uint8_t* at, uint8_t* end, uint64_
 cdef void parse_kept(Plane* plane, Conn* conn) noexcept nogil:
     """Handle the operations that a pause left behind."""
     cdef uint64_t need
-    cdef uint8_t* end = conn.partial + conn.partial_length
+    cdef uint8_t* end = conn.partial + conn.partial_offset + conn.partial_length
     cdef uint8_t* at
     conn.flags &= ~<uint32_t>CONN_UNPARSED
     peers_take_control(plane)
-    at = parse_block(plane, conn, conn.partial, &end, &need, 1)
-    keep_rest(plane, conn, at, end, need)
+    at = parse_block(plane, conn, conn.partial + conn.partial_offset, &end, &need, 1)
+    if conn.flags & CONN_PAUSED and at < end:
+        conn.flags |= CONN_UNPARSED
+        conn.partial_offset = <uint32_t>(at - conn.partial)
+        conn.partial_length = <uint32_t>(end - at)
+    else:
+        keep_rest(plane, conn, at, end, need)
 
 
 cdef ssize_t receive(Plane* plane, Conn* conn, uint8_t* block, size_t size) noexcept nogil:

@@ -96,7 +96,8 @@ cdef struct Conn:                  # one client connection
     uint64_t in_msgs
     uint64_t in_bytes
     uint8_t* partial               # start of a message whose rest has not arrived
-    uint32_t partial_length
+    uint32_t partial_offset        # of what a pause left unparsed, else 0
+    uint32_t partial_length        # bytes from the offset on
     uint32_t partial_need          # length of the whole message; 0 while its control line is incomplete
     # Identity and subscriptions.
     uint64_t client_id
