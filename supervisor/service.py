@@ -82,7 +82,7 @@ class Service:
         deadline = loop.call_later(START_SECONDS_MAX, self._check_started)
         await self._ended.wait()
         deadline.cancel()
-        # The handlers go with the loop: a signal from here on must not turn a clean end into a death by signal.
+        # The handlers go with the loop: a later signal must not turn a clean end into a death by signal.
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
         self._remove_ports_file()
         self._log.info("Server Exiting..")
