@@ -1,0 +1,103 @@
+"""Run the client suite of nats.py against midge: an on-demand tool, as the suite is in no package on PyPI.
+
+    git clone https://github.com/nats-io/nats.py /tmp/nats.py
+    python tests/support/client_suite.py /tmp/nats.py --workers 2
+    python tests/support/client_suite.py /tmp/nats.py --oracle      # with nats-server, to check this tool
+
+The suite starts an executable called nats-server from PATH. This tool makes one in a temporary directory
+that does `exec midge serve --workers N "$@"`, and runs the tests named in tests/system/nats_py_suite.txt:
+those that need neither JetStream, accounts, a configuration file, TLS, NKeys nor clustering. The suite uses
+the fixed ports 4222 to 4225, so nothing else may listen there. Words not known here go to pytest.
+
+While midge has no monitoring port, the executable leaves out `-m PORT`, and the suite waits for the client
+port instead of /varz; the tests that read /varz or /connz are marked in the list and left out.
+"""
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+TEST_LIST = PROJECT / "tests" / "system" / "nats_py_suite.txt"
+MONITORING_MARK = "monitoring"
+
+# Drops `-m PORT` and passes everything else on.
+LAUNCHER = """#!/bin/sh
+for argument do
+    shift
+    if [ "$argument" = -m ]; then skip=1; elif [ -n "$skip" ]; then skip=; else set -- "$@" "$argument"; fi
+done
+cd {project} && exec {python} -m supervisor.cli serve --workers {workers} "$@"
+"""
+
+# Becomes the conftest.py of the suite: wait for the port that clients use.
+WAIT_FOR_CLIENT_PORT = """
+import socket, time
+import tests.utils
+
+def start_natsd(natsd):
+    natsd.start()
+    for _ in range(100):
+        try:
+            socket.create_connection(("127.0.0.1", natsd.port), timeout=5).close()
+            return
+        except ConnectionRefusedError:
+            time.sleep(0.1)
+
+tests.utils.start_natsd = start_natsd
+"""
+
+
+def listed_tests(with_monitoring: bool) -> list[str]:
+    """Return the names Class::test of the list, with or without those that need monitoring."""
+    names = []
+    for line in TEST_LIST.read_text().splitlines():
+        name, _, mark = line.partition("#")
+        if name.strip() and (with_monitoring or mark.strip() != MONITORING_MARK):
+            names.append(name.strip())
+    return names
+
+
+def prepare(directory: Path, checkout: Path, workers: int) -> None:
+    """Lay out the suite in directory, and an executable nats-server that is midge when workers > 0."""
+    shutil.copytree(checkout / "nats" / "tests", directory / "tests")
+    if workers == 0:
+        return
+    (directory / "conftest.py").write_text(WAIT_FOR_CLIENT_PORT)
+    binaries = directory / "bin"
+    binaries.mkdir()
+    launcher = binaries / "nats-server"
+    launcher.write_text(
+        LAUNCHER.format(
+            project=shlex.quote(str(PROJECT)), python=shlex.quote(sys.executable), workers=workers
+        )
+    )
+    launcher.chmod(0o755)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("checkout", type=Path, help="a checkout of nats.py")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--oracle", action="store_true", help="run the real nats-server instead of midge")
+    options, pytest_arguments = parser.parse_known_args()
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        prepare(directory, options.checkout, 0 if options.oracle else options.workers)
+        tests = [f"tests/test_client.py::{test}" for test in listed_tests(with_monitoring=options.oracle)]
+        environment = {
+            **os.environ,
+            "PATH": f"{directory / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": f"{directory}:{options.checkout / 'nats' / 'src'}",
+        }
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:asyncio"]
+        return subprocess.call([*command, *pytest_arguments, *tests], cwd=directory, env=environment)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
