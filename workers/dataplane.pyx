@@ -9,7 +9,6 @@ every ready socket; publish to the peers; write every connection with output onc
 the causality rule of ARCHITECTURE.md: control frames are applied after input was received and before it is handled,
 and published before output is written.
 """
-from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
@@ -26,9 +25,7 @@ from workers.model cimport (
     CONN_AUTH_REQUIRED,
     CONN_BLOCKED,
     CONN_BORROWS,
-    CONN_CHECKING,
     CONN_CLOSING,
-    CONN_CONNECTED,
     CONN_DIRTY,
     CONN_HEADERS,
     CONN_HUNG_UP,
@@ -38,9 +35,7 @@ from workers.model cimport (
     CONN_PEDANTIC,
     CONN_PROTOCOL_1,
     CONN_READY,
-    CONN_STALLED,
     CONN_VERBOSE,
-    CONN_WAITING,
     PEER_DOWN,
     Account,
     CloseReason,
@@ -57,6 +52,7 @@ from workers.peers cimport (
     peer_new,
     peer_wake,
     peers_backlogged,
+    peers_can_tell_more,
     peers_have_input,
     peers_publish,
     peers_take_control,
@@ -449,13 +445,13 @@ cdef class DataPlane:
 
     def run(self):
         """Do what there is to do; to be called when fileno() is readable and whenever soon or later say."""
-        cdef int turn, more = 1
+        cdef int more = 1
         cdef Plane* plane = self.plane
         if self._is_running:
             return
         self._is_running = True
         wake_cancel_sleep(plane.wake)
-        for turn in range(ROUNDS_MAX):
+        for _ in range(ROUNDS_MAX):
             more = play_round(plane)
             if not more:
                 break
@@ -479,7 +475,7 @@ cdef class DataPlane:
         if plane.worker_count == 1:
             return False
         peers_publish(plane)
-        if plane.wake.control_pending or peers_have_input(plane) \
+        if plane.wake.control_pending or peers_have_input(plane) or peers_can_tell_more(plane) \
                 or (plane.waiting is not NULL and not peers_backlogged(plane)):
             wake_cancel_sleep(plane.wake)
             return True

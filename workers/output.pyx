@@ -26,6 +26,7 @@ from workers.model cimport (
     Plane,
 )
 from workers.octets cimport OCTETS_SLACK, must_malloc
+from workers.peers cimport peers_publish
 
 
 cdef extern from "<sys/uio.h>" nogil:
@@ -118,13 +119,16 @@ cdef void out_grow(Plane* plane, Conn* conn, size_t size) noexcept nogil:
     """Give the connection a tail chunk with room for `size` bytes.
 
     A connection with much output is written first, and closed as a slow consumer if that leaves more than
-    Limits.max_pending; it then still gets its room, so that callers need no check.
+    Limits.max_pending; it then still gets its room, so that callers need no check. What was sent to the peers becomes
+    visible before: the output may hold the PONG that confirms a subscription.
     """
     cdef uint64_t pending
     cdef uint32_t size_class = 1
     if conn.out_tail is not NULL:
-        if out_pending(conn) > EARLY_FLUSH_BYTES:
+        pending = out_pending(conn)
+        if pending > EARLY_FLUSH_BYTES or pending + size > plane.limits.max_pending:
             if not conn.flags & (CONN_BLOCKED | CONN_CLOSING):
+                peers_publish(plane)
                 out_flush(plane, conn)
             pending = out_pending(conn)
             if pending + size > plane.limits.max_pending and not conn.flags & CONN_CLOSING:

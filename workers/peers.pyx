@@ -370,6 +370,17 @@ cdef int peers_backlogged(Plane* plane) noexcept nogil:
     return 0
 
 
+cdef int peers_can_tell_more(Plane* plane) noexcept nogil:
+    """Return whether a starting peer is still to be told interest that its ring has room for."""
+    cdef uint32_t i
+    cdef Peer* peer
+    for i in range(plane.worker_count):
+        peer = plane.peers[i]
+        if peer is not NULL and peer.state != PEER_DOWN and not peer.sync_sent and peer.control_backlog.head is NULL:
+            return 1
+    return 0
+
+
 # ---- receiving -------------------------------------------------------------------------------------------------
 
 cdef int peers_have_input(Plane* plane) noexcept nogil:
