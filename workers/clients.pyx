@@ -92,6 +92,7 @@ cdef extern from "<sys/socket.h>" nogil:
         size_t msg_iovlen
     enum:
         MSG_DONTWAIT
+    ssize_t recv(int fd, void* data, size_t size, int flags)
     ssize_t recvmsg(int fd, msghdr* message, int flags)
 
 cdef extern from "<unistd.h>" nogil:
@@ -485,21 +486,23 @@ cdef void parse_kept(Plane* plane, Conn* conn) noexcept nogil:
 
 
 cdef ssize_t receive(Plane* plane, Conn* conn, uint8_t* block, size_t size) noexcept nogil:
-    """Read behind the partial message first, if its length is known, then into the block."""
+    """Read behind the partial message first, if there is one of known length, then into the block."""
     cdef iovec parts[2]
     cdef msghdr header
-    cdef int count = 0
-    memset(&header, 0, sizeof(header))
-    if conn.partial_length and conn.partial_need:
+    cdef ssize_t received
+    if conn.partial_length:
+        memset(&header, 0, sizeof(header))
         parts[0].iov_base = conn.partial + conn.partial_length
         parts[0].iov_len = conn.partial_need - conn.partial_length
-        count = 1
-    parts[count].iov_base = block
-    parts[count].iov_len = size
-    header.msg_iov = parts
-    header.msg_iovlen = <size_t>count + 1
+        parts[1].iov_base = block
+        parts[1].iov_len = size
+        header.msg_iov = parts
+        header.msg_iovlen = 2
     while True:
-        received = recvmsg(conn.fd, &header, MSG_DONTWAIT)
+        if conn.partial_length:
+            received = recvmsg(conn.fd, &header, MSG_DONTWAIT)
+        else:
+            received = recv(conn.fd, block, size, MSG_DONTWAIT)
         if received >= 0 or errno != EINTR:
             return received
 
@@ -523,7 +526,7 @@ cdef int take_into_partial(Plane* plane, Conn* conn, size_t* received) noexcept 
 cdef void conn_read(Plane* plane, Conn* conn) noexcept nogil:
     """Read one block and handle it; the connection stays ready if its socket may hold more.
 
-    Plane.arena has room for READ_BYTES and a control line when this is called.
+    Plane.arena has room for Plane.read_bytes, at most READ_BYTES, and a control line when this is called.
     """
     cdef uint8_t* block = plane.arena + plane.arena_used
     cdef size_t front = 0, received, asked
@@ -542,8 +545,10 @@ cdef void conn_read(Plane* plane, Conn* conn) noexcept nogil:
         conn.partial_length = 0
         free(conn.partial)
         conn.partial = NULL
-    asked = READ_BYTES + (conn.partial_need - conn.partial_length if conn.partial_length else 0)
-    result = receive(plane, conn, block + front, READ_BYTES)
+    asked = plane.read_bytes
+    if conn.partial_length:
+        asked += conn.partial_need - conn.partial_length
+    result = receive(plane, conn, block + front, plane.read_bytes)
     if result <= 0:
         if result < 0 and errno == EAGAIN:
             if front:

@@ -311,6 +311,9 @@ cdef struct Plane:                 # everything that one worker knows
     wake_words_t* wake
     uint8_t* arena                 # blocks read from sockets in this round
     uint64_t arena_used
+    uint64_t read_bytes            # how much to read of one connection
+    uint64_t round_in              # messages read and delivered up to the end of the last round
+    uint64_t round_out
     Conn* ready_head
     Conn* ready_tail
     Conn* dirty
