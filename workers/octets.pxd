@@ -9,6 +9,7 @@ cdef extern from "octets.h" nogil:
     int lowest_bit(uint64_t mask)
     int bit_count(uint64_t mask)
     void copy_bytes(uint8_t* to, const uint8_t* source, size_t length)
+    void copy_exact(uint8_t* to, const uint8_t* source, size_t length)
     int same_bytes(const uint8_t* one, const uint8_t* other, size_t length)
     uint64_t hash_bytes(const uint8_t* text, size_t length, uint64_t seed)
     void* must_malloc(size_t size)

@@ -57,7 +57,7 @@ from workers.model cimport (
     QueueGroup,
     TrieNode,
 )
-from workers.octets cimport must_calloc, must_malloc, must_realloc
+from workers.octets cimport copy_exact, must_calloc, must_malloc, must_realloc
 from workers.routes cimport routes_changed
 from workers.sublist cimport interest_find, interest_obtain, interest_release, queue_obtain, queue_release
 
@@ -224,8 +224,8 @@ cdef inline void write_message(uint8_t* body, const Message* message, int plain,
     if names_length:
         memcpy(body, names, names_length)
         body += names_length
-    memcpy(body, message.subject, message.subject_length)
-    memcpy(body + message.subject_length, message.tail, message.tail_length)
+    copy_exact(body, message.subject, message.subject_length)
+    copy_exact(body + message.subject_length, message.tail, message.tail_length)
 
 
 cdef void peer_send_message(Plane* plane, Peer* peer, const Message* message, int plain, const uint8_t* names,
