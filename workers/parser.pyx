@@ -122,8 +122,9 @@ cdef ParseResult line_operation(OpKind kind, int has_headers, uint8_t* start, ui
     # The first byte belongs to the arguments whatever it is, a LF too, as in nats-server's parser.
     line_end = <uint8_t*>memchr(text + 1, LF, <size_t>(end - text) - 1) if text < end else NULL
     if line_end is NULL:
-        # The blanks in front do not count as arguments, but they must not fill memory either.
-        if (<uint64_t>(end - text) > limits.max_control_line
+        # The blanks in front do not count as arguments, but they must not fill memory either. The last byte may be the
+        # CR of a line whose LF has not come.
+        if (<uint64_t>(end - text) > limits.max_control_line + 1
                 or <uint64_t>(end - start) > limits.max_control_line + OCTETS_SLACK):
             return PARSE_CONTROL_LINE
         return PARSE_MORE

@@ -190,10 +190,14 @@ cdef int backlog_push(Plane* plane, Peer* peer, Backlog* backlog, ring_producer_
         if asked:
             return 0
         asked = 1
-        # What is committed must be visible, or the peer could never make room.
-        ring_publish(ring)
+        # What is committed must be visible, or the peer could never make room; and control before data, see
+        # peers_publish.
         if backlog is &peer.control_backlog:
+            ring_publish(ring)
             control_announce(peer.wake)
+        else:
+            wake_peers(plane, publish_control(plane))
+            ring_publish(ring)
         peer_wake(plane, peer)
         ring_want_space(ring)
     return 1
@@ -204,6 +208,13 @@ cdef void peer_wake(Plane* plane, Peer* peer) noexcept nogil:
     if wake_needed(peer.wake):
         plane.counters.wakeups += 1
         eventfd_write(peer.doorbell, 1)
+
+
+cdef void wake_peers(Plane* plane, uint64_t peers) noexcept nogil:
+    cdef uint32_t i
+    for i in range(plane.worker_count):
+        if (peers >> i) & 1:
+            peer_wake(plane, plane.peers[i])
 
 
 cdef inline void write_message(uint8_t* body, const Message* message, int plain, const uint8_t* names,
@@ -324,10 +335,10 @@ cdef void sync_step(Plane* plane, Peer* peer) noexcept nogil:
             peer.state = PEER_UP
 
 
-cdef void peers_publish(Plane* plane) noexcept nogil:
-    """Make everything sent visible to the peers, control before data, and wake those that sleep."""
+cdef uint64_t publish_control(Plane* plane) noexcept nogil:
+    """Make all control frames visible to all peers; return which peers have news by it."""
     cdef uint32_t i
-    cdef int news
+    cdef uint64_t news = 0
     cdef Peer* peer
     for i in range(plane.worker_count):
         peer = plane.peers[i]
@@ -338,19 +349,35 @@ cdef void peers_publish(Plane* plane) noexcept nogil:
         if peer.control_backlog.head is not NULL:
             backlog_push(plane, peer, &peer.control_backlog, &peer.control_out)
             peer.control_dirty = 1
-        if peer.data_backlog.head is not NULL:
-            backlog_push(plane, peer, &peer.data_backlog, &peer.data_out)
-            peer.dirty = 1
-        news = 0
         if peer.control_dirty:
             peer.control_dirty = 0
             if ring_publish(&peer.control_out):
                 control_announce(peer.wake)
-                news = 1
+                news |= <uint64_t>1 << i
+    return news
+
+
+cdef void peers_publish(Plane* plane) noexcept nogil:
+    """Make everything sent visible to the peers and wake those that sleep.
+
+    Control goes to all peers before data goes to any: what one peer does upon the data, and tells a third, may depend on
+    interest that the third must know by then.
+    """
+    cdef uint32_t i
+    cdef uint64_t news = publish_control(plane)
+    cdef Peer* peer
+    for i in range(plane.worker_count):
+        peer = plane.peers[i]
+        if peer is NULL or peer.state == PEER_DOWN:
+            continue
+        if peer.data_backlog.head is not NULL:
+            backlog_push(plane, peer, &peer.data_backlog, &peer.data_out)
+            peer.dirty = 1
         if peer.dirty:
             peer.dirty = 0
-            news |= ring_publish(&peer.data_out)
-        if news:
+            if ring_publish(&peer.data_out):
+                news |= <uint64_t>1 << i
+        if (news >> i) & 1:
             peer_wake(plane, peer)
 
 
