@@ -7,8 +7,8 @@ keeps what was promised, in the order in which the clients could see it:
   later, by anybody on any plane, reaches it, once (the causality rule).
 - A plain subscription sees one publisher's messages in order, and nothing that was sent after its UNSUB was
   confirmed.
-- One member of a queue group gets each message, whatever member leaves while the message is on its way, as long
-  as one stays.
+- One member of a queue group gets each message, whatever member leaves while the message is on its way, as
+  long as one stays.
 """
 
 from __future__ import annotations
