@@ -29,6 +29,8 @@ IDLE_TICK_SECONDS = 2.0
 """The same without connections, when there is nothing to look at but memory to give back."""
 SYNC_POLL_SECONDS = 0.001
 LAME_DUCK_POLL_SECONDS = 0.1
+LAME_DUCK_PAUSE_SECONDS_MAX = 1.0
+"""Between the ends of two clients, however few there are: nats-server's bound."""
 STOP_SECONDS = 1.0
 """How long a stopping worker tries to write what is queued."""
 
@@ -174,7 +176,7 @@ class Worker:
         self._sessions.announce_lame_duck()
         self._plane.run()
         await self._wait_while_clients(grace_seconds)
-        pause_seconds = duration_seconds / max(1, len(self._sessions))
+        pause_seconds = min(duration_seconds / max(1, len(self._sessions)), LAME_DUCK_PAUSE_SECONDS_MAX)
         while len(self._sessions):
             self._sessions.end_one()
             self._plane.run()
