@@ -1,5 +1,7 @@
 """The parser against its slow twin, on input that is right, slightly wrong, and cut anywhere."""
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.parser_model import Operation, ParserModel
@@ -91,7 +93,7 @@ def test_any_split_of_the_input_gives_the_same_operations(data: bytes, cuts: lis
     operations: list[Operation] = []
     rest, error = b"", None
     edges = sorted({0, len(data), *(min(cut, len(data)) for cut in cuts)})
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         more, rest, error = parse(rest + data[begin:end])
         operations += more
         if error:

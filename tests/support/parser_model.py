@@ -8,7 +8,7 @@ VERBS = (b"PUB", b"HPUB", b"SUB", b"UNSUB", b"PING", b"PONG", b"CONNECT", b"INFO
 WHOLE_LINE = (b"PING", b"PONG", b"+OK")
 NEEDS_BLANK = (b"PUB", b"HPUB", b"SUB", b"UNSUB", b"-ERR")
 SLACK = 64
-"""How many blanks in front of the arguments of an unfinished line are put up with, beside the line's limit."""
+"""How many blanks in front of the arguments of an unfinished line are put up with, beside the limit."""
 
 Operation = tuple[object, ...]
 
@@ -48,7 +48,7 @@ class ParserModel:
         verb = self._verb(data)
         text = data[len(verb) :]
         if verb in WHOLE_LINE:
-            line, end, rest = text.partition(b"\n")
+            _, end, rest = text.partition(b"\n")
             if not end:
                 raise Unfinished
             return (verb.decode(),), rest
