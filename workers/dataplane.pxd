@@ -10,6 +10,7 @@ cdef class DataPlane:
     cdef object _region                    # keeps the shared memory mapped
     cdef bint _later_is_set
     cdef bint _is_running
+    cdef bint _lingers                     # run() waits a moment for more before it returns
     cdef long _ticks
 
     cdef bint _sleep_or_find_work(self)

@@ -342,6 +342,8 @@ cdef struct Plane:                 # everything that one worker knows
     uint32_t retired_capacity
     Conn* wheel[256]               # connections by when a timer is due, see timers.pyx
     int64_t wheel_ns               # up to when the wheel has been turned
+    int has_worked                 # the last round had events or frames
+    int link_waits                 # the supervisor has said something
     int trace                      # tell the policy every operation
     void* policy                   # Python object that decides, see sessions.py
     uint8_t* names                 # queue names that go with one frame

@@ -106,6 +106,7 @@ class Worker:
         self._link.setblocking(False)
         self._loop.add_reader(self._link, self._read_link)
         self._loop.add_reader(self._plane.fileno(), self._plane.run)
+        self._plane.watch_link(self._link.fileno())
         for peer in range(self._config.worker_count):
             if peer != me:
                 self._plane.attach_peer(peer, epochs[me][peer], epochs[peer][me])
