@@ -56,6 +56,9 @@ def _compare(secret: str, given: str) -> bool | Callable[[], bool]:
         import bcrypt  # only who uses hashes pays for loading it
 
         # bcrypt looks at 72 bytes; longer passwords cannot have made the hash, and the library refuses them.
-        return bcrypt.checkpw(given.encode()[:72], secret.encode())
+        try:
+            return bcrypt.checkpw(given.encode()[:72], secret.encode())
+        except ValueError:  # it looks like a hash, but its cost is none: nobody's password made it
+            return False
 
     return check_hash

@@ -67,6 +67,11 @@ def test_long_password_is_compared_as_far_as_hashes_look() -> None:
     assert not decide(auth, token=long[:-1])
 
 
+@pytest.mark.parametrize("cost", ["00", "03", "99"])
+def test_hash_of_no_possible_cost_lets_nobody_in(cost: str) -> None:
+    assert not decide(Authenticator(token=f"$2b${cost}{HASH[6:]}"), token="secret")
+
+
 @pytest.mark.parametrize("marker", ["$2a$", "$2b$", "$2x$", "$2y$"])
 def test_hashes_are_told_by_their_form(marker: str) -> None:
     assert is_bcrypt(marker + HASH[4:])
