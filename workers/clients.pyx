@@ -183,8 +183,6 @@ cdef void publish(Plane* plane, Conn* conn, Op* op, int may_borrow) noexcept nog
     cdef Route* route
     conn.in_msgs += 1
     conn.in_bytes += <uint64_t>op.size
-    plane.counters.in_msgs += 1
-    plane.counters.in_bytes += <uint64_t>op.size
     if conn.flags & (CONN_VERBOSE | CONN_PEDANTIC):
         check_publish_subject(plane, conn, op)
         if conn.flags & CONN_VERBOSE:
@@ -195,6 +193,8 @@ cdef void publish(Plane* plane, Conn* conn, Op* op, int may_borrow) noexcept nog
         route = route_get(plane, conn.account, op.subject.text, op.subject.length)
         conn.memo = route
         conn.memo_epoch = plane.route_epoch
+    if route.is_empty and not (op.reply.length and conn.flags & CONN_NO_RESPONDERS):
+        return
     message.subject = op.subject.text
     message.subject_length = op.subject.length
     message.reply = op.reply.text
@@ -404,6 +404,7 @@ cdef uint8_t* parse_block(Plane* plane, Conn* conn, uint8_t* at, uint8_t** end, 
     cdef ParseLimits limits
     cdef Op op
     cdef ParseResult result
+    cdef uint64_t in_msgs = conn.in_msgs, in_bytes = conn.in_bytes
     cdef int heard = 0
     limits.max_control_line = plane.limits.max_control_line
     limits.max_payload = plane.limits.max_payload
@@ -433,6 +434,8 @@ cdef uint8_t* parse_block(Plane* plane, Conn* conn, uint8_t* at, uint8_t** end, 
         if plane.backlogged:
             plane.backlogged = 0
             hold_back(plane, conn)
+    plane.counters.in_msgs += conn.in_msgs - in_msgs
+    plane.counters.in_bytes += conn.in_bytes - in_bytes
     if heard:
         conn.last_input_ns = plane.now_ns
     if conn.flags & CONN_STALL:

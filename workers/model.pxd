@@ -221,6 +221,7 @@ cdef struct Route:                 # where messages on one subject go
     QueueChoice* queues
     uint32_t plain_count
     uint32_t queue_count
+    uint32_t is_empty              # nobody anywhere
     uint32_t account
     uint32_t subject_length
     uint8_t* subject

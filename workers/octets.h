@@ -17,24 +17,22 @@
 
 #define OCTETS_SLACK 64
 
-/* Bit i is set where text[i] is a blank or a control byte (<= 0x20), for the 64 bytes from text. */
-static inline uint64_t scan_blanks(const uint8_t *text)
+/* Bit i is set where text[i] is a blank or a control byte (<= 0x20), for the `count` bytes from text, 32 or 64. */
+static inline uint64_t scan_blanks(const uint8_t *text, int count)
 {
+    uint64_t mask = 0;
 #if defined(__SSE2__)
     const __m128i limit = _mm_set1_epi8(0x20);
-    uint64_t mask = 0;
-    for (int i = 0; i < 4; i++) {
-        __m128i part = _mm_loadu_si128((const __m128i *)(text + 16 * i));
+    for (int i = 0; i < count; i += 16) {
+        __m128i part = _mm_loadu_si128((const __m128i *)(text + i));
         uint64_t bits = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(part, limit), part));
-        mask |= bits << (16 * i);
+        mask |= bits << i;
     }
-    return mask;
 #else
-    uint64_t mask = 0;
-    for (int i = 0; i < 64; i++)
+    for (int i = 0; i < count; i++)
         mask |= (uint64_t)(text[i] <= 0x20) << i;
-    return mask;
 #endif
+    return mask;
 }
 
 static inline int lowest_bit(uint64_t mask)

@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t, uint64_t
 cdef extern from "octets.h" nogil:
     enum:
         OCTETS_SLACK
-    uint64_t scan_blanks(const uint8_t* text)
+    uint64_t scan_blanks(const uint8_t* text, int count)
     int lowest_bit(uint64_t mask)
     int bit_count(uint64_t mask)
     void copy_bytes(uint8_t* to, const uint8_t* source, size_t length)

@@ -217,7 +217,10 @@ cdef ParseResult parse_any(uint8_t* start, uint8_t* end, const ParseLimits* limi
         start: first byte; OCTETS_SLACK bytes after `end` may be read, and the control line may be rewritten.
         scratch: room for a control line, its verb and OCTETS_SLACK more; op.subject may point into it.
     """
+    cdef ParseResult result
     cdef int i, matched, may_match = 0
+    if end - start > 4 and starts_pub(start) and parse_pub(start, end, 64, limits, op, &result):
+        return result
     op.need = 0
     op.consumed = 0
     for i in range(10):

@@ -209,6 +209,7 @@ cdef Route* route_build(Plane* plane, Account* account, uint64_t hash, const uin
         text = fill_choice(plane, &route.queues[i], route, &deliveries[filled], remote + i * plane.worker_count, text)
         filled += route.queues[i].member_count
     free(choices)
+    route.is_empty = plain_count == 0 and queue_count == 0 and route.remote_plain == 0
     return route
 
 
