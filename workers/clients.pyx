@@ -98,6 +98,13 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef extern from "<unistd.h>" nogil:
     int close(int fd)
 
+cdef extern from "<sys/epoll.h>" nogil:
+    enum:
+        EPOLL_CTL_DEL
+    struct epoll_event:
+        pass
+    int epoll_ctl(int epoll_fd, int operation, int fd, epoll_event* event)
+
 
 cdef enum:
     STALL_NS = 5000000             # how long a publisher waits that fills a slow consumer
@@ -123,6 +130,9 @@ cdef void conn_free(Plane* plane, Conn* conn) noexcept nogil:
     unsubscribe_all(plane, conn)
     timer_remove(plane, conn)
     free(conn.partial)
+    # close() alone would leave the socket in the epoll set while the supervisor still holds its copy of it, and an event
+    # would then name freed memory.
+    epoll_ctl(plane.epoll_fd, EPOLL_CTL_DEL, conn.fd, NULL)
     close(conn.fd)
     plane.counters.connections -= 1
     plane.counters.closed_total += 1

@@ -1,5 +1,6 @@
 """What one data plane answers its clients, verb by verb."""
 
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -373,3 +374,16 @@ def test_stats_count_both_directions(planes: Mesh) -> None:
     assert (stats["subscriptions"], stats["pending_bytes"]) == (2, 0)
     assert planes.counter("in_msgs") == 2
     assert planes.counter("out_bytes") == 22
+
+
+def test_socket_of_a_closed_client_is_watched_no_more(planes: Mesh) -> None:
+    """The supervisor may hold its copy of the socket a little longer, so that close() does not end it."""
+    host = planes.hosts[0]
+    ours, theirs = socket.socketpair()
+    with ours, theirs.dup():
+        host.plane.open_client(theirs.detach(), 99, False, b"INFO {} \r\n")
+        ours.send(b"BOGUS\r\n")
+        planes.settle()
+        assert host.policy.reasons[99] == CloseReason.PARSE_ERROR
+        ours.send(b"PING\r\n")
+        assert not host.is_busy
