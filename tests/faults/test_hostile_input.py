@@ -1,5 +1,6 @@
 """Hundreds of connections that send garbage, too much, too little or too slowly harm nobody else."""
 
+import contextlib
 import random
 import socket
 import struct
@@ -10,6 +11,7 @@ from support.wait import wait_until
 
 HOSTILE_COUNT = 300
 ROUNDS = 60
+ROOM = 100
 LINGER_NONE = struct.pack("ii", 1, 0)
 
 
@@ -127,8 +129,8 @@ def test_one_byte_at_a_time_from_hundreds_of_connections_is_parsed(start, dial):
 
 @pytest.mark.servers("midge-1", "midge-2", "nats-server")
 def test_connections_that_vanish_at_once_leave_nothing(start, dial):
-    """A thousand connections that are reset before or after INFO cost no descriptor."""
-    server = start(max_connections=20)
+    """A thousand connections that are reset before or after INFO take no room."""
+    server = start(max_connections=ROOM)
     rng = random.Random(4)
     for _ in range(1000):
         connection = socket.create_connection((HOST, server.port), timeout=30)
@@ -138,18 +140,38 @@ def test_connections_that_vanish_at_once_leave_nothing(start, dial):
         if rng.random() < 0.3:
             connection.recv(10)
         connection.close()
+    wait_until(lambda: has_room_for_all(server), "room for as many connections as are allowed", 30)
 
-    def has_room_for_all():
-        clients = []
-        try:
-            clients = [server.connect() for _ in range(20)]
-            for client in clients:
-                client.handshake()
-        except (AssertionError, ConnectionError):
-            return False
-        finally:
-            for client in clients:
-                client.close()
-        return True
 
-    wait_until(has_room_for_all, "room for as many connections as are allowed", 30)
+@pytest.mark.servers("midge-1", "midge-2", "nats-server")
+def test_connections_that_the_broker_ends_at_once_leave_nothing(start):
+    """Each is over so soon that the process which accepted it may still hold it, and hears from it later."""
+    server = start(max_connections=ROOM)
+    for _ in range(100):
+        connections = [socket.create_connection((HOST, server.port), timeout=30) for _ in range(ROOM // 2)]
+        for step in (b"BOGUS\r\n", b"x", b"y"):
+            for connection in connections:
+                send_if_open(connection, step)
+        for connection in connections:
+            connection.close()
+    wait_until(lambda: has_room_for_all(server), "room for as many connections as are allowed", 30)
+
+
+def send_if_open(connection, data):
+    with contextlib.suppress(ConnectionError):
+        connection.send(data)
+
+
+def has_room_for_all(server):
+    """Whether as many connections as are allowed are served at once."""
+    clients = []
+    try:
+        for _ in range(ROOM):
+            clients.append(server.connect())
+            clients[-1].handshake()
+    except (AssertionError, ConnectionError):
+        return False
+    finally:
+        for client in clients:
+            client.close()
+    return True
