@@ -291,3 +291,24 @@ cdef tuple describe(Op* op):
     if op.kind == OP_CONNECT or op.kind == OP_INFO or op.kind == OP_ERR:
         return ({OP_CONNECT: "CONNECT", OP_INFO: "INFO", OP_ERR: "-ERR"}[op.kind], span_bytes(&op.text))
     return ({OP_PING: "PING", OP_PONG: "PONG", OP_OK: "+OK"}[op.kind],)
+
+
+def count_operations(bytes data, int rounds, bint headers=True):
+    """Parse `data` so many times without making Python objects, for measuring; return the operations of one round."""
+    cdef ParseLimits limits = ParseLimits(4096, 1 << 20, headers)
+    cdef Op op
+    cdef size_t size = <size_t>len(data)
+    cdef uint8_t* copy = <uint8_t*>must_calloc(1, size + OCTETS_SLACK)
+    cdef uint8_t* scratch = <uint8_t*>must_malloc(4096 + 2 * OCTETS_SLACK)
+    cdef uint8_t* at
+    cdef uint64_t count = 0
+    memcpy(copy, <const uint8_t*>data, size)
+    for _ in range(rounds):
+        count = 0
+        at = copy
+        while at < copy + size and parse_op(at, copy + size, &limits, scratch, &op) == PARSE_DONE:
+            count += 1
+            at += op.consumed
+    free(copy)
+    free(scratch)
+    return count
