@@ -133,9 +133,13 @@ cdef inline int deliver_one(Plane* plane, Delivery* delivery, const Message* mes
     sub.delivered += 1
     conn.out_msgs += 1
     conn.out_bytes += size
-    plane.counters.out_msgs += 1
-    plane.counters.out_bytes += size
     return 1
+
+
+cdef inline void count_deliveries(Plane* plane, uint32_t count, const Message* message) noexcept nogil:
+    """Add to the worker's counters, once for a message, since they lie in shared memory."""
+    plane.counters.out_msgs += count
+    plane.counters.out_bytes += <uint64_t>count * message.size
 
 
 # ---- queues ----------------------------------------------------------------------------------------------------
@@ -205,6 +209,8 @@ cdef uint32_t deliver_to_queues(Plane* plane, const Message* message, Route* rou
             remote[0] |= <uint64_t>1 << picked
         if picked != -2:
             delivered += 1
+        if picked == -1:
+            count_deliveries(plane, 1, message)
     return delivered
 
 
@@ -234,6 +240,7 @@ cdef uint32_t deliver(Plane* plane, const Message* message, Route* route) noexce
     cdef uint64_t remote = route.remote_plain
     for i in range(route.plain_count):
         delivered += <uint32_t>deliver_one(plane, &route.plain[i], message)
+    count_deliveries(plane, delivered, message)
     if route.queue_count:
         delivered += deliver_to_queues(plane, message, route, &remote)
     if remote:
@@ -297,6 +304,7 @@ cdef void deliver_named(Plane* plane, Message* message, Route* route, const uint
     if choice is NULL:
         return
     if choice.member_count and deliver_to_member(plane, choice, message, random_below(plane, choice.member_count)):
+        count_deliveries(plane, 1, message)
         return
     if choice.remote_total == 0 or message.hops >= HOPS_MAX:
         return
@@ -324,7 +332,7 @@ cdef int deliver_frame(Plane* plane, Peer* peer, const uint8_t* body, uint64_t l
     cdef const uint8_t* names_end
     cdef Message message
     cdef Route* route
-    cdef uint32_t i, name_length
+    cdef uint32_t i, name_length, delivered = 0
     if not frame_is_sound(plane, frame, length):
         return 0
     names_end = names + frame.queues_length
@@ -349,7 +357,8 @@ cdef int deliver_frame(Plane* plane, Peer* peer, const uint8_t* body, uint64_t l
         peer.memo_epoch = plane.route_epoch
     if frame.flags & FRAME_PLAIN:
         for i in range(route.plain_count):
-            deliver_one(plane, &route.plain[i], &message)
+            delivered += <uint32_t>deliver_one(plane, &route.plain[i], &message)
+        count_deliveries(plane, delivered, &message)
     while names_end - names > 4:
         memcpy(&name_length, names, 4)
         if name_length > <uint64_t>(names_end - names) - 4:
