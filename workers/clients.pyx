@@ -130,8 +130,8 @@ cdef void conn_free(Plane* plane, Conn* conn) noexcept nogil:
     unsubscribe_all(plane, conn)
     timer_remove(plane, conn)
     free(conn.partial)
-    # close() alone would leave the socket in the epoll set while the supervisor still holds its copy of it, and an event
-    # would then name freed memory.
+    # close() alone would leave the socket in the epoll set while the supervisor still holds its copy of it, and an
+    # event would then name freed memory.
     epoll_ctl(plane.epoll_fd, EPOLL_CTL_DEL, conn.fd, NULL)
     close(conn.fd)
     plane.counters.connections -= 1

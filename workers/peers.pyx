@@ -360,8 +360,8 @@ cdef uint64_t publish_control(Plane* plane) noexcept nogil:
 cdef void peers_publish(Plane* plane) noexcept nogil:
     """Make everything sent visible to the peers and wake those that sleep.
 
-    Control goes to all peers before data goes to any: what one peer does upon the data, and tells a third, may depend on
-    interest that the third must know by then.
+    Control goes to all peers before data goes to any: what one peer does upon the data, and tells a third, may
+    depend on interest that the third must know by then.
     """
     cdef uint32_t i
     cdef uint64_t news = publish_control(plane)
