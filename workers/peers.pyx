@@ -13,7 +13,8 @@ subjects with local interest (newest first, so that what comes meanwhile is told
 as there is room, and a SYNCED frame ends it. Interest frames carry absolute counts, so telling one twice is harmless.
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free
+from libc.stdio cimport fprintf, stderr
+from libc.stdlib cimport abort, free
 from libc.string cimport memcpy, memset
 
 from shm.fragment cimport (
@@ -138,9 +139,14 @@ cdef void peer_free(Plane* plane, Peer* peer) noexcept nogil:
 
 
 cdef void peer_failed(Plane* plane, Peer* peer) noexcept nogil:
-    """Stop listening to a peer whose ring makes no sense; the supervisor will find it dead or restart it."""
-    plane.counters.protocol_errors += 1
-    peer_detach(plane, peer)
+    """End this process, because a ring makes no sense.
+
+    Somebody has written where he must not, and nothing says that it was the peer. The supervisor gives a new worker new
+    rings to all others, which heals either case; to go on without the peer would lose messages in silence.
+    """
+    fprintf(stderr, b"midge: worker %u cannot make sense of what worker %u wrote into its ring\n", plane.index,
+            peer.index)
+    abort()
 
 
 # ---- sending ---------------------------------------------------------------------------------------------------
