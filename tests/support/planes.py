@@ -23,12 +23,14 @@ from shm.doorbell import Doorbell
 from shm.region import Region
 from workers import dataplane
 from workers.config import WorkerConfig
+from workers.connect import parse_object
 from workers.dataplane import DataPlane
-from workers.errors import CloseReason, ProtocolError
+from workers.errors import CloseReason
 
 SETTLE_STEPS_MAX = 200_000
 GREETING = b"INFO {} \r\n"
 SECOND_NS = 1_000_000_000
+OPTION_NAMES = ("verbose", "pedantic", "echo", "headers", "no_responders", "protocol")
 
 
 def worker_config(**changes: object) -> WorkerConfig:
@@ -73,7 +75,7 @@ class StubPolicy:
         self.errors: list[BaseException] = []
         self.client_errors: list[bytes] = []
         self.traced: list[bytes] = []
-        self.refusal: ProtocolError | None = None
+        self.refusal: Exception | None = None
         self.is_undecided = False
 
     def connect(self, client_id: int, text: bytes) -> int | None:
@@ -81,13 +83,13 @@ class StubPolicy:
             raise self.refusal
         if self.is_undecided:
             return None
-        return options_of(**json.loads(text))
+        return options_of(**{key: value for key, value in parse_object(text) if key in OPTION_NAMES})
 
     def connect_info(self, client_id: int) -> bytes:
         return b'INFO {"connect_info":true} \r\n'
 
     def client_info(self, text: bytes) -> None:
-        json.loads(text)
+        parse_object(text)
 
     def client_error(self, client_id: int, text: bytes) -> None:
         self.client_errors.append(text)

@@ -1,7 +1,8 @@
 """Random traffic over several data planes, and what every client must have seen of it at the end.
 
-A schedule is a seed: which client does what next, which plane runs next, how large the rings are. The ledger
-keeps what was promised, in the order in which the clients could see it:
+A schedule is a seed: which client does what next, which plane runs next, how large the rings are. Planes run
+in each other's rounds too, between any two operations, as processes would (log_trace must be on: the hook is the
+policy's trace). The ledger keeps what was promised, in the order in which the clients could see it:
 
 - A subscription is confirmed when its client has read the PONG that follows the SUB. Every message published
   later, by anybody on any plane, reaches it, once (the causality rule).
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from support.planes import Client, Mesh
+from support.planes import Client, Host, Mesh
 from support.sublist_model import subject_matches
 
 SUBJECTS = (b"a.b", b"a.c", b"b", b"x.y.z")
@@ -88,6 +89,27 @@ class Traffic:
         self.by_sid: dict[tuple[int, bytes], Subscription] = {}
         self.pings: dict[int, list[Callable[[], None]]] = defaultdict(list)
         self.sids = itertools.count(1)
+        self.running: list[Host] = []
+        self.is_resting = False
+        for host in planes.hosts:
+            self._listen(host)
+
+    # ---- planes
+
+    def _listen(self, host: Host) -> None:
+        host.policy.trace = self._interleave  # type: ignore[method-assign]
+
+    def _interleave(self, client_id: int, line: bytes) -> None:
+        """In the middle of a plane's round, let clients and other planes do something."""
+        if not self.is_resting and len(self.running) < len(self.planes.hosts) and self.random.random() < 0.2:
+            for _ in range(self.random.randrange(1, 6)):
+                self._act()
+
+    def _step(self, host: Host) -> None:
+        if host not in self.running:
+            self.running.append(host)
+            host.step()
+            self.running.remove(host)
 
     # ---- what clients do
 
@@ -178,6 +200,7 @@ class Traffic:
             each.is_cut_off = each.is_cut_off or bool(each.queue)
         self.planes.kill(worker)
         self.planes.restart(worker)
+        self._listen(self.planes.hosts[worker])
 
     # ---- what they see
 
@@ -198,27 +221,35 @@ class Traffic:
 
     def run(self, steps: int) -> None:
         """Let things happen in random order, then let them come to rest and check the ledger."""
-        acts = {
-            self._publish: 6,
-            self._subscribe: 4,
-            self._unsubscribe: 2,
-            self._hang_up: 1,
-            lambda client: self._look(client, self.random.choice((100, 1 << 16))): 8,
-        }
         for _ in range(steps):
-            self.now += 1
             if not self.planes.clients or self.random.random() < 0.05:
                 self._connect()
-            elif self.random.random() < 0.5:
-                self.random.choice(self.planes.hosts).step()
-            else:
-                client = self.random.choice(self.planes.clients)
-                self.random.choices(list(acts), list(acts.values()))[0](client)
+            self._act()
             self._kill()
         self._come_to_rest()
         self._check()
 
+    def _act(self) -> None:
+        """Let a plane run, or a client do something."""
+        self.now += 1
+        if self.random.random() < 0.5:
+            self._step(self.random.choice(self.planes.hosts))
+        elif self.planes.clients:
+            acts = {
+                self._publish: 6,
+                self._subscribe: 4,
+                self._unsubscribe: 2,
+                self._hang_up: 1,
+                self._look_a_little: 8,
+            }
+            client = self.random.choice(self.planes.clients)
+            self.random.choices(list(acts), list(acts.values()))[0](client)
+
+    def _look_a_little(self, client: Client) -> None:
+        self._look(client, self.random.choice((100, 1 << 16)))
+
     def _come_to_rest(self) -> None:
+        self.is_resting = True
         for client in self.planes.clients:
             client.send(self._ping(client))
         for _ in range(3):  # what settle() received of one client may be news to the look at another

@@ -118,7 +118,8 @@ def test_error_of_ours_closes_that_connection_alone() -> None:
     with mesh() as planes:
         other = planes.connect()
         client = planes.connect(handshake=False)
-        say(planes, client, b"CONNECT [\r\n")
+        planes.hosts[0].policy.refusal = RuntimeError("ours")
+        say(planes, client, b"CONNECT {}\r\n")
         assert client.is_closed
         assert say(planes, other, b"PING\r\n") == [b"PONG"]
         assert len(planes.hosts[0].policy.errors) == 1
