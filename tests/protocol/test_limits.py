@@ -124,6 +124,16 @@ def test_max_subscriptions_is_per_connection(start, dial):
         client.expect_nothing()
 
 
+def test_subscription_with_more_than_max_sub_tokens_is_refused_and_the_connection_goes_on(start, dial):
+    client = dial(start(max_sub_tokens=3))
+    client.send(b"SUB a.b.c 1\r\nSUB a.*.> 2\r\n")
+    client.expect_nothing()
+    client.send(b"SUB a.b.c.d 3\r\n")
+    client.expect_error(b'Permissions Violation for Subscription to "a.b.c.d", too many tokens', closes=False)
+    client.send(b"PUB a.b.c.d 0\r\n\r\n")
+    client.expect(rb"MSG a\.b\.c\.d 2 0\r\n\r\n")
+
+
 def test_connection_beyond_max_connections_gets_info_and_is_refused(start, dial, dial_raw):
     server = start(max_connections=2)
     first, second = dial(server), dial(server)
