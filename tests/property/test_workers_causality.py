@@ -16,9 +16,13 @@ RINGS = [(256, 256), (256, 65536), (1024, 256), (4096, 1024), (65536, 1024), (1 
 def play(seed: int, workers: int, rings: tuple[int, int], *, steps: int, kills: int = 0) -> None:
     data_ring_bytes, control_ring_bytes = rings
     with mesh(
-        workers, data_ring_bytes=data_ring_bytes, control_ring_bytes=control_ring_bytes, log_trace=True
+        workers,
+        data_ring_bytes=data_ring_bytes,
+        control_ring_bytes=control_ring_bytes,
+        max_pending=1 << 40,  # nobody is too slow
+        log_trace=True,
     ) as planes:
-        large = min(100 * data_ring_bytes, 100_000)
+        large = min(100 * data_ring_bytes, 40_000)
         Traffic(planes, Random(seed), payload_bytes_max=large, kills=kills).run(steps)
 
 

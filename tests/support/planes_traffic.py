@@ -1,8 +1,8 @@
 """Random traffic over several data planes, and what every client must have seen of it at the end.
 
 A schedule is a seed: which client does what next, which plane runs next, how large the rings are. Planes run
-in each other's rounds too, between any two operations, as processes would (log_trace must be on: the hook is the
-policy's trace). The ledger keeps what was promised, in the order in which the clients could see it:
+in each other's rounds too, between any two operations, as processes would (log_trace must be on: the hook is
+the policy's trace). The ledger keeps what was promised, in the order in which the clients could see it:
 
 - A subscription is confirmed when its client has read the PONG that follows the SUB. Every message published
   later, by anybody on any plane, reaches it, once (the causality rule).
