@@ -27,7 +27,7 @@ def play(seed: int, workers: int, rings: tuple[int, int], *, steps: int, kills: 
 
 
 @given(seed=st.integers(0, 1 << 64), workers=st.integers(1, 3), rings=st.sampled_from(RINGS))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_confirmed_interest_is_seen_by_every_later_message(
     seed: int, workers: int, rings: tuple[int, int]
 ) -> None:
@@ -35,7 +35,7 @@ def test_confirmed_interest_is_seen_by_every_later_message(
 
 
 @given(seed=st.integers(0, 1 << 64), workers=st.integers(2, 3), rings=st.sampled_from(RINGS))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_death_of_a_worker_costs_the_others_nothing(seed: int, workers: int, rings: tuple[int, int]) -> None:
     play(seed, workers, rings, steps=300, kills=3)
 

@@ -15,7 +15,7 @@ the policy's trace). The ledger keeps what was promised, in the order in which t
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -40,8 +40,6 @@ class Published:
     sent_at: int
     is_sure: bool = True
     """Whether it cannot have been lost with its publisher or the publisher's worker."""
-    is_accepted: bool = False
-    """Whether the publisher has read the PONG of a later PING."""
 
 
 @dataclass(eq=False)
@@ -86,7 +84,11 @@ class Traffic:
         self.now = 0
         self.messages: list[Published] = []
         self.subscriptions: list[Subscription] = []
+        self.of_client: dict[int, list[Subscription]] = defaultdict(list)
         self.by_sid: dict[tuple[int, bytes], Subscription] = {}
+        self.sent: dict[int, list[Published]] = defaultdict(list)
+        self.accepted: dict[int, int] = defaultdict(int)
+        """How many of a client's messages came before a PING that was answered."""
         self.pings: dict[int, list[Callable[[], None]]] = defaultdict(list)
         self.sids = itertools.count(1)
         self.running: list[Host] = []
@@ -120,22 +122,21 @@ class Traffic:
             client.send(b'CONNECT {"verbose":false}\r\n')
 
     def _live(self, client: Client) -> list[Subscription]:
-        return [each for each in self.subscriptions if each.client is client and each.ended_at == NEVER]
+        return [each for each in self.of_client[client.client_id] if each.ended_at == NEVER]
 
     def _ping(self, client: Client) -> bytes:
         """Return a PING that confirms what the client has said so far."""
-        mine = [each for each in self.subscriptions if each.client is client]
+        mine = self.of_client[client.client_id]
         begun = [each for each in mine if each.confirmed_at == NEVER]
         ended = [each for each in mine if each.ended_at != NEVER and each.end_confirmed_at == NEVER]
-        sent = [each for each in self.messages if each.publisher == client.client_id and not each.is_accepted]
+        sent = len(self.sent[client.client_id])
 
         def confirm() -> None:
             for each in begun:
                 each.confirmed_at = min(each.confirmed_at, self.now)
             for each in ended:
                 each.end_confirmed_at = min(each.end_confirmed_at, self.now)
-            for message in sent:
-                message.is_accepted = True
+            self.accepted[client.client_id] = sent
 
         self.pings[client.client_id].append(confirm)
         return b"PING\r\n"
@@ -145,6 +146,7 @@ class Traffic:
         queue = self.random.choice((b"", b"", *QUEUES))
         asked = Subscription(client, sid, self.random.choice(PATTERNS), queue, self.now)
         self.subscriptions.append(asked)
+        self.of_client[client.client_id].append(asked)
         self.by_sid[client.client_id, sid] = asked
         line = b"SUB %b %b%b\r\n" % (asked.subject, queue + b" " if queue else b"", sid)
         client.send(line + (self._ping(client) if self.random.random() < 0.8 else b""))
@@ -161,6 +163,7 @@ class Traffic:
         for _ in range(self.random.choice((1, 1, 3, 30))):
             message = Published(len(self.messages), client.client_id, self.random.choice(SUBJECTS), self.now)
             self.messages.append(message)
+            self.sent[client.client_id].append(message)
             is_large = self.random.random() < 0.05
             payload = b"%d " % message.number
             payload += b"." * self.random.randint(0, self.payload_bytes_max if is_large else 40)
@@ -169,9 +172,8 @@ class Traffic:
 
     def _hang_up(self, client: Client) -> None:
         if self.random.random() < 0.2:
-            for message in self.messages:
-                if message.publisher == client.client_id and not message.is_accepted:
-                    message.is_sure = False
+            for message in self.sent[client.client_id][self.accepted[client.client_id] :]:
+                message.is_sure = False
             self._cut_off(client)
             self.planes.clients.remove(client)
             client.close()
@@ -179,8 +181,8 @@ class Traffic:
     def _cut_off(self, client: Client) -> None:
         for each in self._live(client):
             each.ended_at = self.now
-        for each in self.subscriptions:
-            if each.client is client and each.end_confirmed_at == NEVER:
+        for each in self.of_client[client.client_id]:
+            if each.end_confirmed_at == NEVER:
                 each.is_cut_off = True
 
     def _kill(self) -> None:
@@ -269,8 +271,9 @@ class Traffic:
             assert not wrong, f"{each} got {wrong}"
         for queue in QUEUES:
             members = [each for each in self.subscriptions if each.queue == queue]
+            took = Counter(number for each in members for number in each.received)
             for message in self.messages:
-                self._check_queue(message, members)
+                self._check_queue(message, members, took[message.number])
 
     def _check_plain(self, plain: Subscription) -> None:
         missing = {message.number for message in self.messages if plain.must_get(message)} - set(
@@ -283,8 +286,7 @@ class Traffic:
         for numbers in by_publisher.values():
             assert numbers == sorted(numbers), "out of order"
 
-    def _check_queue(self, message: Published, members: list[Subscription]) -> None:
-        took = sum(each.received.count(message.number) for each in members)
+    def _check_queue(self, message: Published, members: list[Subscription], took: int) -> None:
         assert took <= 1, f"{message} was taken by {took} members"
         if any(each.must_get(message) for each in members):
             may_be_lost = any(each.is_cut_off and each.may_get(message) for each in members)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 
 
 def subject_kind(subject: bytes) -> str:
@@ -13,6 +14,7 @@ def subject_kind(subject: bytes) -> str:
     return "wildcard" if b"*" in tokens or tokens[-1] == b">" else "literal"
 
 
+@cache
 def subject_matches(pattern: bytes, subject: bytes) -> bool:
     """Return whether a message on `subject`, whose tokens are all literal, meets a subscription."""
     wanted, tokens = pattern.split(b"."), subject.split(b".")
