@@ -33,6 +33,8 @@ class ServerConfig:
     server_name: str
     """"" means the server id."""
     worker_count: int
+    monitoring_port: int
+    """What -m asks for; 0 means nothing. Nothing listens there yet."""
     pid_file: str
     client_advertise: tuple[str, int] | None
     """Host and port for INFO instead of the listener's; port 0 means the listener's."""

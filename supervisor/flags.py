@@ -96,6 +96,15 @@ FLAGS = (
         "Worker processes (default: usable cores)",
         SERVER,
     ),
+    Flag(
+        "monitoring_port",
+        "-m --http_port",
+        "integer",
+        0,
+        "<port>",
+        "Reserved for HTTP monitoring, which is not supported yet: nothing listens there",
+        SERVER,
+    ),
     Flag("pid_file", "-P --pid", "text", "", "<file>", "File to store PID", SERVER),
     Flag(
         "signal",
@@ -262,7 +271,7 @@ FLAGS = (
 # nats-server's flags for what does not exist here. Naming them gives a better answer than "not defined".
 RESERVED = frozenset(
     {
-        *("c", "config", "t", "m", "http_port", "ms", "https_port", "profile"),
+        *("c", "config", "t", "ms", "https_port", "profile"),
         *("js", "jetstream", "sd", "store_dir"),
         *("s", "syslog", "r", "remote_syslog", "log_size_limit", "max_traced_msg_len"),
         *("tls", "tlscert", "tlskey", "tlsverify", "tlscacert", "help_tls"),

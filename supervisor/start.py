@@ -145,3 +145,6 @@ def _log_start(config: ServerConfig, log: Log, server_id: str, port: int) -> Non
     log.info(f"  ID:       {server_id}")
     log.info(f"  Workers:  {config.worker_count}")
     log.info(f"Listening for client connections on {join_host_port(config.host, port)}")
+    if config.monitoring_port:
+        # Launchers and client test suites pass -m without needing it, so it is no reason not to start.
+        log.warning(f"HTTP monitoring is not supported yet: nothing listens on port {config.monitoring_port}")

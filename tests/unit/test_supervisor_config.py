@@ -124,3 +124,9 @@ def test_advertised_address_takes_the_place_of_the_listeners(
 def test_ipv6_addresses_get_brackets() -> None:
     assert join_host_port("::", 1) == "[::]:1"
     assert join_host_port("127.0.0.1", 1) == "127.0.0.1:1"
+
+
+def test_monitoring_port_is_taken_though_nothing_listens_there_yet() -> None:
+    """Launchers and client test suites pass -m whether they need it or not."""
+    assert config("-m", "8222").monitoring_port == 8222
+    assert config().monitoring_port == 0

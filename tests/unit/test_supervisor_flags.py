@@ -62,7 +62,7 @@ def test_value_may_begin_with_a_dash() -> None:
         (["-=1"], "bad flag syntax: -=1"),
         (["--ping_interval", "soon"], 'invalid value "soon" for flag -ping_interval: parse error'),
         (["-c", "nats.conf"], "flag -c is not supported yet"),
-        (["-m", "8222"], "flag -m is not supported yet"),
+        (["-ms", "8222"], "flag -ms is not supported yet"),
         (["-js"], "flag -js is not supported yet"),
         (["--tlscert=a"], "flag -tlscert is not supported yet"),
     ],

@@ -339,3 +339,35 @@ def test_interest_that_makes_no_sense_detaches_that_peer_alone(body: bytes) -> N
         planes.settle()
         assert payloads(subscriber) == [b"good"]
         assert planes.counter("protocol_errors", 0) == 1
+
+
+def test_client_that_waits_for_a_peer_is_not_read_before_its_credentials_are_checked() -> None:
+    """A second CONNECT ends many subscriptions, more than the control ring takes, and is not decided at once."""
+    with mesh(2, control_ring_bytes=256) as planes:
+        client, host = planes.connect(0), planes.hosts[0]
+        subscribe(planes, client, *(b"s.%d %d" % (number, number) for number in range(100)))
+        host.policy.is_undecided = True
+        client.send(b"CONNECT {}\r\nPING\r\n")
+        host.step()
+        host.plane.run()
+        planes.settle()
+        assert client.take_lines() == []
+        host.plane.allow(client.handle, 0)
+        host.plane.run()
+        planes.settle()
+        assert client.take_lines() == [b"PONG"]
+
+
+def test_client_that_waits_for_a_peer_may_be_allowed_meanwhile() -> None:
+    with mesh(2, control_ring_bytes=256) as planes:
+        client, host = planes.connect(0), planes.hosts[0]
+        subscribe(planes, client, *(b"s.%d %d" % (number, number) for number in range(100)))
+        host.policy.is_undecided = True
+        client.send(b"CONNECT {}\r\n")
+        host.step()
+        host.plane.allow(client.handle, 0)
+        client.send(b"".join(b"SUB t.%d %d\r\n" % (number, number) for number in range(100)) + b"PING\r\n")
+        host.plane.run()
+        planes.settle()
+        assert client.take_lines() == [b"PONG"]
+        assert planes.counter("subscriptions", 0) == 100
