@@ -9,8 +9,8 @@ that does `exec midge serve --workers N "$@"`, and runs the tests named in tests
 those that need neither JetStream, accounts, a configuration file, TLS, NKeys nor clustering. The suite uses
 the fixed ports 4222 to 4225, so nothing else may listen there. Words not known here go to pytest.
 
-While midge has no monitoring port, the suite is made to wait for the client port instead of /varz (it would go
-on after ten seconds as well); the tests that read /varz or /connz are marked in the list and left out.
+While midge has no monitoring port, the suite is made to wait for the client port instead of /varz (it would
+go on after ten seconds as well); the tests that read /varz or /connz are marked in the list and left out.
 """
 
 import argparse
