@@ -172,8 +172,11 @@ cdef void stall(Plane* plane, Conn* conn) noexcept nogil:
 
 
 cdef void conn_resume(Plane* plane, Conn* conn) noexcept nogil:
-    """End a pause: what was promised is answered and the connection is read on."""
-    conn.flags &= ~<uint32_t>(CONN_PAUSED | CONN_WAITING | CONN_STALLED)
+    """End a pause: what was promised is answered and the connection is read on, unless its CONNECT is undecided."""
+    conn.flags &= ~<uint32_t>(CONN_WAITING | CONN_STALLED)
+    if conn.flags & CONN_CHECKING:
+        return
+    conn.flags &= ~<uint32_t>CONN_PAUSED
     if conn.flags & CONN_OK_DUE:
         conn.flags &= ~<uint32_t>CONN_OK_DUE
         send_ok(plane, conn)
@@ -310,7 +313,8 @@ cdef void client_allow(Plane* plane, Conn* conn, uint32_t options) noexcept nogi
     """Accept a CONNECT that had to wait, and go on with what the client sent after it."""
     conn.flags &= ~<uint32_t>CONN_CHECKING
     accept_connect(plane, conn, options)
-    conn_resume(plane, conn)
+    if not conn.flags & (CONN_WAITING | CONN_STALLED):     # else it is resumed when that is over
+        conn_resume(plane, conn)
 
 
 cdef int client_refuse(Plane* plane, Conn* conn, error) except -1:

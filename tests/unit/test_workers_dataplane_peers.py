@@ -1,5 +1,10 @@
 """Workers among themselves: interest, full rings, members that leave, workers that start anew."""
 
+import faulthandler
+import os
+import signal
+from collections.abc import Callable
+
 import pytest
 from support.planes import Client, Mesh, mesh
 
@@ -310,39 +315,70 @@ def test_message_half_way_through_when_its_worker_dies_is_dropped() -> None:
         assert payloads(subscriber) == [b"x" * 3000]
 
 
-@pytest.mark.parametrize("body", [b"\x63 no frame of ours" * 3, b"", b"\x01\x01" + bytes(40)])
-def test_frame_that_makes_no_sense_detaches_that_peer_alone(body: bytes) -> None:
-    with mesh(3) as planes:
-        subscriber, good = planes.connect(0), planes.connect(1)
-        subscribe(planes, subscriber, b"foo 1")
-        broken = RingProducer(planes.region.data_ring_address(2, 0), 1)
-        assert broken.try_write(body)
-        broken.publish()
-        broken.detach()
-        good.send(b"PUB foo 4\r\ngood\r\n")
-        planes.settle()
-        assert payloads(subscriber) == [b"good"]
-        assert planes.counter("protocol_errors", 0) == 1
+# ---- frames that make no sense -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("body", [b"\x63 no frame of ours" * 3, b"", b"\x02\x01" + bytes(40)])
-def test_interest_that_makes_no_sense_detaches_that_peer_alone(body: bytes) -> None:
-    with mesh(3) as planes:
-        subscriber, good = planes.connect(0), planes.connect(1)
-        broken = RingProducer(planes.region.control_ring_address(2, 0), 1)
-        assert broken.try_write(body)
-        broken.publish()
-        broken.detach()
-        WakeWords(planes.region.wake_address(0)).announce_control()
-        subscribe(planes, subscriber, b"foo 1")
-        good.send(b"PUB foo 4\r\ngood\r\n")
-        planes.settle()
-        assert payloads(subscriber) == [b"good"]
-        assert planes.counter("protocol_errors", 0) == 1
+def ends_the_process(scenario: Callable[[], None]) -> bool:
+    """Return whether a scenario, run in a process of its own, is ended by abort()."""
+    process_id = os.fork()
+    if process_id == 0:
+        faulthandler.disable()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        scenario()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(process_id, 0)[1]) == -signal.SIGABRT
+
+
+def write_frame(planes: Mesh, ring_address: int, body: bytes) -> None:
+    """Put a frame into an empty ring as a broken worker might, and let worker 0 look at it."""
+    broken = RingProducer(ring_address, 2)
+    assert broken.try_write(body)
+    broken.publish()
+    WakeWords(planes.region.wake_address(0)).announce_control()
+    planes.hosts[0].plane.run()
+
+
+def with_fresh_rings() -> Mesh:
+    """Return two workers, of which the second is dead and the rings between them are of epoch 2 and empty."""
+    planes = Mesh(2)
+    planes.kill(1)
+    planes.region.reset_rings(1)
+    planes.hosts[0].plane.attach_peer(1, 2, 2)
+    return planes
+
+
+NONSENSE = [
+    b"\x63 no frame of ours" * 3,
+    b"",
+    b"\x01\x02" + bytes(40),
+    b"\x02\x01" + bytes(40),
+    b"\x01\x01" + bytes(30),
+]
+
+
+@pytest.mark.parametrize("body", NONSENSE)
+def test_message_frame_that_makes_no_sense_ends_the_worker(body: bytes) -> None:
+    def scenario() -> None:
+        planes = with_fresh_rings()
+        write_frame(planes, planes.region.data_ring_address(1, 0), body)
+
+    assert ends_the_process(scenario)
+
+
+@pytest.mark.parametrize("body", NONSENSE)
+def test_control_frame_that_makes_no_sense_ends_the_worker(body: bytes) -> None:
+    def scenario() -> None:
+        planes = with_fresh_rings()
+        write_frame(planes, planes.region.control_ring_address(1, 0), body)
+
+    assert ends_the_process(scenario)
+
+
+# ---- clients that wait for two things ----------------------------------------------------------------------
 
 
 def test_client_that_waits_for_a_peer_is_not_read_before_its_credentials_are_checked() -> None:
-    """A second CONNECT ends many subscriptions, more than the control ring takes, and is not decided at once."""
+    """A second CONNECT ends more subscriptions than the control ring takes, and is not decided at once."""
     with mesh(2, control_ring_bytes=256) as planes:
         client, host = planes.connect(0), planes.hosts[0]
         subscribe(planes, client, *(b"s.%d %d" % (number, number) for number in range(100)))
