@@ -146,6 +146,31 @@ def test_ok_of_a_verbose_client_waits_likewise() -> None:
         assert set(subscriber.take_lines()) == {b"+OK"}
 
 
+def test_interest_that_came_in_the_middle_of_a_round_is_seen_by_what_is_read_after_it() -> None:
+    """While worker 0 handles one client, worker 1 confirms a subscription; the other client publishes then."""
+    with mesh(2, log_trace=True) as planes:
+        pair = [planes.connect(0), planes.connect(0)]
+        subscriber = planes.connect(1)
+        heard: list[int] = []
+
+        def interrupt(client_id: int, line: bytes) -> None:
+            heard.append(client_id)
+            if len(heard) == 1:
+                subscriber.send(b"SUB foo 1\r\nPING\r\n")
+                planes.hosts[1].step()
+                subscriber.receive()
+                assert subscriber.take_lines() == [b"PONG"]
+                (other,) = (client for client in pair if client.client_id != client_id)
+                other.send(b"PUB foo 2\r\nhi\r\n")
+
+        planes.hosts[0].policy.trace = interrupt  # type: ignore[method-assign]
+        for client in pair:
+            client.send(b"PING\r\n")
+        planes.settle()
+        assert len(heard) == 3
+        assert payloads(subscriber) == [b"hi"]
+
+
 def test_pong_written_early_does_not_overtake_interest() -> None:
     """Output above half a MiB is written before the round ends; a PONG in it must not be early."""
     with mesh(2) as planes:
