@@ -147,7 +147,7 @@ def test_ok_of_a_verbose_client_waits_likewise() -> None:
 
 
 def test_interest_that_came_in_the_middle_of_a_round_is_seen_by_what_is_read_after_it() -> None:
-    """While worker 0 handles one client, worker 1 confirms a subscription; the other client publishes then."""
+    """While worker 0 handles one client, worker 1 confirms a subscription; then the other publishes."""
     with mesh(2, log_trace=True) as planes:
         pair = [planes.connect(0), planes.connect(0)]
         subscriber = planes.connect(1)
