@@ -152,7 +152,8 @@ _RANGES = (
     ("--max_connections", "max_connections", 0, 1 << 31),
     ("--max_subscriptions", "max_subscriptions", 0, 1 << 31),
     ("--max_sub_tokens", "max_sub_tokens", 0, 1 << 16),
-    ("--max_control_line", "max_control_line", 64, 1 << 20),
+    # A subscribed subject and its queue name must fit one frame of a control ring (64 KiB).
+    ("--max_control_line", "max_control_line", 64, 60_000),
     ("--ping_max", "ping_max", 1, 1 << 20),
 )
 _POSITIVE_DURATIONS = (

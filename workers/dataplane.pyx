@@ -22,6 +22,7 @@ from workers.clients cimport client_allow, client_refuse, conn_free, conn_open, 
 from workers.clients cimport READ_BYTES, ROUND_BYTES_MIN
 from workers.delivery cimport deliver_from_peer
 from workers.model cimport (
+    CLOSE_SLOW_PENDING,
     CONN_AUTH_REQUIRED,
     CONN_BLOCKED,
     CONN_BORROWS,
@@ -153,6 +154,8 @@ cdef void write_output(Plane* plane) noexcept nogil:
             out_own(plane, conn)
         if conn.flags & CONN_BLOCKED:
             timer_blocked(plane, conn)
+            if out_pending(conn) > plane.limits.max_pending:
+                conn_close(plane, conn, CLOSE_SLOW_PENDING)
     for i in range(plane.retired_count):
         free(plane.retired[i])
     plane.retired_count = 0

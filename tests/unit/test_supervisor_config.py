@@ -130,3 +130,9 @@ def test_monitoring_port_is_taken_though_nothing_listens_there_yet() -> None:
     """Launchers and client test suites pass -m whether they need it or not."""
     assert config("-m", "8222").monitoring_port == 8222
     assert config().monitoring_port == 0
+
+
+def test_control_line_must_fit_what_workers_tell_each_other() -> None:
+    assert config("--max_control_line", "60000").max_control_line == 60_000
+    with pytest.raises(FlagError, match="must be 64 to 60000"):
+        config("--max_control_line", "60001")
