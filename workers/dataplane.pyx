@@ -543,8 +543,7 @@ cdef class DataPlane:
     def open_client(self, int fd, uint64_t client_id, bint auth_required, bytes info):
         """Take over a connected socket and send INFO; return its handle.
 
-        Raises:
-            OSError: the socket cannot be watched; it is still the caller's.
+        A socket that cannot be watched is closed like any connection that breaks, so the policy hears of its end.
         """
         cdef epoll_event event
         cdef Conn* conn

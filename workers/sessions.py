@@ -77,11 +77,7 @@ class Sessions:
     # ---- coming and going
 
     def open(self, descriptor: int, client_id: int, ip: str, port: int, *, over_limit: bool) -> None:
-        """Serve an accepted connection, or tell it that there are too many.
-
-        Raises:
-            OSError: it cannot be watched; the descriptor is still the caller's.
-        """
+        """Serve an accepted connection, or tell it that there are too many; the descriptor is taken over."""
         session = Session(client_id, ip, port)
         self._sessions[client_id] = session
         session.handle = self.plane.open_client(
