@@ -88,6 +88,10 @@ cdef extern from "<sys/epoll.h>" nogil:
     int epoll_wait(int epoll_fd, epoll_event* events, int count, int timeout_ms)
 
 
+cdef extern from "<sched.h>" nogil:
+    int sched_yield()
+
+
 cdef enum:
     EVENTS_MAX = 256
     ROUNDS_MAX = 32                # before other callbacks of the event loop get their turn
@@ -301,6 +305,21 @@ cdef int play_round(Plane* plane, epoll_event* events, int count) noexcept nogil
     return count == EVENTS_MAX or plane.ready_head is not NULL
 
 
+cdef int linger(Plane* plane, epoll_event* events) noexcept nogil:
+    """Wait a moment for the next events, at first without giving the processor away; return their number."""
+    cdef int count
+    cdef int64_t until_ns
+    read_clock(plane)
+    until_ns = plane.now_ns + plane.spin_ns
+    while plane.now_ns < until_ns:
+        sched_yield()
+        count = epoll_wait(plane.epoll_fd, events, EVENTS_MAX, 0)
+        if count:
+            return count
+        read_clock(plane)
+    return epoll_wait(plane.epoll_fd, events, EVENTS_MAX, LINGER_MS)
+
+
 cdef int is_fanning_out(Plane* plane) noexcept nogil:
     """Return whether this round delivered several times what it read, and note the counters for the next."""
     cdef uint64_t read = plane.counters.in_msgs + plane.counters.ring_in_frames - plane.round_in
@@ -456,13 +475,16 @@ cdef class DataPlane:
 
     # ---- running
 
-    def watch_link(self, int fd):
+    def watch_link(self, int fd, int64_t spin_ns):
         """Let run() linger, but not longer than until this descriptor is readable.
 
         A worker in the middle of a conversation waits for its next event in the data plane's own epoll set for a
         millisecond before it goes back to the event loop; that saves a system call and the way through Python on every
         turn of a request. The event loop's timers are late by that much at the most, its link to the supervisor is not.
 
+        Args:
+            spin_ns: how much of that time it polls instead of sleeping. An idle processor takes long to wake, longer
+                than a whole request; but polling pays only where a core is left for whoever sends the next message.
         Raises:
             OSError: the descriptor cannot be watched.
         """
@@ -472,6 +494,7 @@ cdef class DataPlane:
         event.data.ptr = self.plane
         if epoll_ctl(self.plane.epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0:
             raise OSError("the link cannot be watched")
+        self.plane.spin_ns = spin_ns
         self._lingers = True
 
     def run(self):
@@ -494,7 +517,7 @@ cdef class DataPlane:
             if not self._lingers or not plane.has_worked or plane.link_waits or plane.stalled is not NULL:
                 break
             with nogil:
-                count = epoll_wait(plane.epoll_fd, events, EVENTS_MAX, LINGER_MS)
+                count = linger(plane, events)
             if count <= 0:
                 break
             wake_cancel_sleep(plane.wake)

@@ -343,6 +343,7 @@ cdef struct Plane:                 # everything that one worker knows
     uint32_t retired_capacity
     Conn* wheel[256]               # connections by when a timer is due, see timers.pyx
     int64_t wheel_ns               # up to when the wheel has been turned
+    int64_t spin_ns                # how long to poll for the next event before sleeping
     int has_worked                 # the last round had events or frames
     int link_waits                 # the supervisor has said something
     int trace                      # tell the policy every operation

@@ -28,6 +28,12 @@ TICK_SECONDS = 0.05
 IDLE_TICK_SECONDS = 2.0
 """The same without connections, when there is nothing to look at but memory to give back."""
 SYNC_POLL_SECONDS = 0.001
+SPIN_NS = 50_000
+"""How long a worker polls for the next event of a conversation, where there are more cores than workers.
+
+Measured on two cores that were idle otherwise, one request at a time: p50 56 us with it, 178 us without, where
+nats-server took 200 us; less CPU per request as well. With two workers on two cores it doubled latencies at a fixed rate.
+"""
 LAME_DUCK_POLL_SECONDS = 0.1
 LAME_DUCK_PAUSE_SECONDS_MAX = 1.0
 """Between the ends of two clients, however few there are: nats-server's bound."""
@@ -106,7 +112,8 @@ class Worker:
         self._link.setblocking(False)
         self._loop.add_reader(self._link, self._read_link)
         self._loop.add_reader(self._plane.fileno(), self._plane.run)
-        self._plane.watch_link(self._link.fileno())
+        has_spare_core = self._config.worker_count < len(os.sched_getaffinity(0))
+        self._plane.watch_link(self._link.fileno(), SPIN_NS if has_spare_core else 0)
         for peer in range(self._config.worker_count):
             if peer != me:
                 self._plane.attach_peer(peer, epochs[me][peer], epochs[peer][me])
