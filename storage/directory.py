@@ -1,0 +1,374 @@
+"""One stream on disk: its directory of log files, its messages, its control log, its checkpoints.
+
+    streams/00000007/00000001.ctl     control log (definition, consumers)
+                     00000002.log     segments; numbers count up within the directory and are never used again
+                     00000002.idx     the sidecar of a sealed one
+                     state.a state.b  checkpoints, written in turn
+
+It is the backing of its StreamStore. The store (store.py) owns the journal and decides when to flush, checkpoint and
+compact; here is how.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import orjson
+
+from storage import checkpoint, record, sidecar
+from storage.codec import StreamCodec
+from storage.control import ControlLog
+from storage.errors import FileDamaged, ReadFailed, WriteFailed
+from storage.files import File, read_all
+from storage.index import Segment
+from storage.limits import StreamLimits
+from storage.log import LogFile
+from storage.stream import StreamStore
+
+if TYPE_CHECKING:
+    from storage.store import Store
+
+
+class StreamDirectory:
+    """A stream, its consumers and their files."""
+
+    def __init__(self, store: "Store", number: int) -> None:
+        self.store = store
+        self.number = number
+        self.path = f"streams/{number:08x}"
+        self.name = ""
+        self.next_number = 1
+        self.generation = 0
+        self.checkpoint_position = 0
+        self.names_changed = True
+        self.rebuilt_sidecars = 0
+        # Logs that are not needed any more but are in the last checkpoint, or may be.
+        self.dropped: list[LogFile] = []
+        self.control = ControlLog(store.changed_consumers)
+        self.codec: StreamCodec | None = None
+        self.is_async = False
+        self.is_deleted = False
+        self.stream = StreamStore(self, pending_streams=store.pending_streams)
+
+    # Definition.
+
+    def envelope(self) -> bytes:
+        """Return what a start needs to know of the stream before its definition can be read, as JSON."""
+        codec = self.codec.describe() if self.codec else None
+        values = {"name": self.name, "limits": asdict(self.stream.limits), "codec": codec, "async": self.is_async}
+        return orjson.dumps(values)
+
+    def apply_envelope(self) -> None:
+        """Take name, limits and codec from the control log's envelope.
+
+        Raises:
+            KeyRequired: it is encrypted, and the store has no key or another one.
+        """
+        values = orjson.loads(self.control.envelope)
+        self.name = values["name"]
+        self.is_async = values["async"]
+        self.stream.apply_limits(StreamLimits(**values["limits"]))
+        if values["codec"] is not None:
+            self.codec = StreamCodec.restore(values["codec"], self.store.key)
+            self.stream.codec = self.codec
+            if self.codec.is_encrypted:
+                self.control.unseal(self.codec, self.path)
+
+    def begin_control(self) -> None:
+        """Write the control state into a new log; the old one goes with the next checkpoint."""
+        if self.control.log is not None:
+            self.dropped.append(self.control.log)
+        self.control.begin(self._new_file("ctl", record.KIND_CONTROL, 0))
+
+    # The backing of the stream.
+
+    def _new_file(self, suffix: str, kind: int, base: int, replaces: int = 0) -> LogFile:
+        number = self.next_number
+        self.next_number += 1
+        salt = int.from_bytes(self.store.random_bytes(4), "little")
+        log = LogFile(f"{self.path}/{number:08d}.{suffix}", number, salt, self.store.journal_logs, owner=self)
+        log.wants_sync = not self.is_async
+        header = record.LogHeader(kind, salt, number, self.number, base, self.store.clock(), replaces)
+        log.append(record.encode_log_header(header))
+        return log
+
+    def new_log(self, index: StreamStore, base: int) -> LogFile:
+        """Return a log for a segment that begins at sequence `base`."""
+        return self._new_file("log", record.KIND_SEGMENT, base)
+
+    def replacement_log(self, segment: Segment) -> LogFile:
+        """Return a log that compaction fills with what is left of a segment."""
+        return self._new_file("log", record.KIND_SEGMENT, segment.base, segment.log.number)
+
+    def segment_sealed(self, index: StreamStore, segment: Segment) -> None:
+        """Nothing to do now: the next checkpoint writes the sidecar."""
+
+    def segment_dropped(self, index: StreamStore, segment: Segment) -> None:
+        """Have the files of a segment removed once a checkpoint does not name it any more."""
+        self.dropped.append(segment.log)
+        self.store.wants_checkpoint(self)
+
+    def log_abandoned(self, log: LogFile) -> None:
+        """Forget a log that recovery made and did not need."""
+        self.dropped.append(log)
+
+    def load_columns(self, index: StreamStore, segment: Segment) -> None:
+        """Read the sidecar of a sealed segment, or make its columns again from its records.
+
+        Raises:
+            ReadFailed: neither can be read.
+        """
+        path = self.sidecar_path(segment.log)
+        try:
+            file = self.store.files.open_for_reading(path)
+            try:
+                segment.import_columns(sidecar.decode(read_all(file), segment, path))
+            finally:
+                file.close()
+        except (FileDamaged, OSError) as error:
+            self.store.report(f"{path}: made again from the segment: {error}")
+            self.rebuild_columns(segment)
+
+    def rebuild_columns(self, segment: Segment) -> None:
+        """Make the columns of a segment from its records; dead rows stay dead."""
+        from storage.recovery import rebuild_columns  # noqa: PLC0415 (recovery imports this module)
+
+        rebuild_columns(self.stream, segment)
+        segment.has_sidecar = False
+        self.rebuilt_sidecars += 1
+        self.store.touch(self)
+
+    def sidecar_path(self, log: LogFile) -> str:
+        """Return where the sidecar of a segment's log lies."""
+        return f"{self.path}/{log.number:08d}.idx"
+
+    # Files.
+
+    def open_log(self, log: LogFile) -> File:
+        """Open the file of a log, making it when it is new, and keep it open for a while."""
+        if log.file is None:
+            try:
+                log.file = self.store.files.open(log.path)
+            except FileNotFoundError:
+                if log.written > 0:
+                    raise ReadFailed(f"{log.path}: the file is missing") from None
+                log.file = self.store.files.open(log.path, create=True)
+                self.names_changed = True
+            except OSError as error:
+                raise ReadFailed(f"{log.path}: {error}") from error
+            self.store.opened(log)
+        return log.file
+
+    def logs(self) -> list[LogFile]:
+        """Return the control log and those of the segments."""
+        logs = [segment.log for segment in self.stream.segments]
+        if self.control.log is not None:
+            logs.append(self.control.log)
+        return logs
+
+    def flush(self, log: LogFile, done: Callable[[int], None] | None = None) -> bool:
+        """Hand the durable bytes that a log holds in memory to the background writer; False: nothing to hand over.
+
+        Args:
+            done: called with the error number when they are in the file.
+        """
+        if log.is_dropped:
+            return False
+        try:
+            file = self.open_log(log)
+        except (OSError, ReadFailed) as error:
+            self.fail(WriteFailed(f"{log.path}: {error}"))
+            return False
+        taken = log.take_flushable()
+        if taken is None:
+            return False
+        block, start, size, offset = taken
+
+        def finished(error: int, nanoseconds: int) -> None:
+            if error:
+                self.fail(self.store.write_error(error, f"{log.path} at {offset}"))
+            else:
+                log.flushed()
+            if done is not None:
+                done(error)
+
+        self.store.background.write(file, block, start, size, offset, finished)
+        return True
+
+    def fail(self, error: WriteFailed) -> None:
+        """Make the stream read-only; what was acknowledged stays readable."""
+        if self.stream.failure is None:
+            self.stream.failure = error
+            self.store.report(f"{self.path}: read-only from now on: {error}")
+
+    # Checkpoints.
+
+    def capture(self, position: int) -> "StreamCheckpoint":
+        """Return the state as it is now, to be written once the journal is durable up to `position`.
+
+        Every log must be drained into the journal.
+        """
+        stream, control = self.stream, self.control
+        assert control.log is not None
+        sidecars = []
+        segments = []
+        for segment in stream.segments:
+            log = segment.log
+            # A sealed segment gets its sidecar with this checkpoint, the hot one has its columns in it.
+            if segment.is_sealed and not segment.has_sidecar:
+                if not segment.is_loaded:
+                    self.load_columns(stream, segment)
+                sidecars.append((segment, sidecar.encode(segment)))
+            segments.append(
+                checkpoint.SegmentState(
+                    log.number,
+                    segment.base,
+                    log.end,
+                    segment.live_bytes,
+                    segment.last_timestamp,
+                    log.salt,
+                    segment.rows,
+                    segment.live,
+                    segment.is_sealed,
+                    segment.export_dead(),
+                    b"" if segment.is_sealed else segment.export_columns(),
+                )
+            )
+        counters = (
+            stream.first_sequence,
+            stream.last_sequence,
+            stream.messages,
+            stream.bytes,
+            stream.last_timestamp_ns,
+        )
+        self.generation += 1
+        state = checkpoint.Checkpoint(
+            self.generation,
+            position,
+            counters,
+            self.next_number,
+            control.log.number,
+            control.log.end,
+            control.log.salt,
+            segments,
+            dict(stream.lost),
+            list(stream.expiries),
+            stream.subjects.export(),
+        )
+        body = checkpoint.encode_body(state)
+        is_sealed = self.codec is not None and self.codec.is_encrypted
+        if is_sealed and self.codec is not None:
+            body = self.codec.seal_blob(body)
+        data = checkpoint.encode(self.generation, position, body, is_sealed=is_sealed)
+        logs = [(log, log.end) for log in self.logs()]
+        dropped, self.dropped = self.dropped, []
+        for log in dropped:
+            log.is_dropped = True
+        return StreamCheckpoint(self, position, data, logs, sidecars, dropped)
+
+
+class StreamCheckpoint:
+    """One checkpoint on its way: first the logs go to their files, then everything is synced, then the state."""
+
+    def __init__(
+        self,
+        directory: StreamDirectory,
+        position: int,
+        data: bytes,
+        logs: list[tuple[LogFile, int]],
+        sidecars: list[tuple[Segment, bytes]],
+        dropped: list[LogFile],
+    ) -> None:
+        self.directory = directory
+        self.position = position
+        self._data = data
+        self._logs = logs
+        self._sidecars = [(segment, segment.rows, data) for segment, data in sidecars]
+        self._dropped = dropped
+        self._waiting = 0
+        self._error = 0
+        # Those whose bytes are not synced yet: everything since their last checkpoint.
+        self._unsynced = [log for log, _ in logs if log.dirty_since]
+        for log in self._unsynced:
+            log.dirty_since = 0
+
+    def proceed(self) -> None:
+        """Flush what is still in memory; when nothing is, sync and write the state."""
+        behind = [log for log, end in self._logs if log.written < end and not log.is_dropped]
+        for log in behind:
+            if self.directory.flush(log, self._flushed):
+                self._waiting += 1
+            elif log.flushable_bytes == 0 and log.written < log.durable:
+                # A flush is under way; ask again behind it.
+                self._waiting += 1
+                self.directory.store.background.call(lambda: None, lambda error, nanoseconds: self._flushed(error))
+        if self.directory.stream.failure is not None:
+            self._error = self._error or 5
+        if self._waiting == 0:
+            if behind and not self._error:
+                self._error = 5
+            self._write_state()
+
+    def _flushed(self, error: int) -> None:
+        self._waiting -= 1
+        self._error = self._error or error
+        if self._waiting == 0:
+            if self._error:
+                self.directory.store.checkpoint_finished(self, self._error)
+            else:
+                self.proceed()
+
+    def _write_state(self) -> None:
+        directory = self.directory
+        store = directory.store
+        if self._error:
+            store.checkpoint_finished(self, self._error)
+            return
+        background = store.background
+        chain = store.next_chain()
+        try:
+            for log in self._unsynced:
+                if not log.is_dropped:
+                    background.sync(directory.open_log(log), None, chain=chain)
+            for segment, _, data in self._sidecars:
+                self._write_file(directory.sidecar_path(segment.log), data, chain)
+            self._write_file(f"{directory.path}/state.{'ab'[directory.generation % 2]}", self._data, chain)
+        except (OSError, ReadFailed) as error:
+            directory.fail(WriteFailed(f"{directory.path}: {error}"))
+            store.checkpoint_finished(self, 5)
+            return
+        if directory.names_changed:
+            directory.names_changed = False
+            background.call(lambda: store.files.sync_directory(directory.path), None, chain=chain)
+            background.call(lambda: store.files.sync_directory("streams"), None, chain=chain)
+        background.call(lambda: None, self._written, chain=chain)
+
+    def _write_file(self, path: str, data: bytes, chain: int) -> None:
+        store = self.directory.store
+        try:
+            file = store.files.open(path)
+        except FileNotFoundError:
+            file = store.files.open(path, create=True)
+            self.directory.names_changed = True
+        store.background.write(file, store.block(data), 0, len(data), 0, None, chain=chain)
+        store.background.sync(file, None, chain=chain)
+
+    def _written(self, error: int, nanoseconds: int) -> None:
+        if not error:
+            self.directory.checkpoint_position = self.position
+            for segment, rows, _ in self._sidecars:
+                # A truncation since then made the sidecar another segment's.
+                segment.has_sidecar = segment.rows == rows
+            self._remove_dropped()
+        self.directory.store.checkpoint_finished(self, error)
+
+    def _remove_dropped(self) -> None:
+        """Unlink what no checkpoint names any more; a crash that undoes it leaves files that the next start removes."""
+        directory = self.directory
+        files = directory.store.files
+        for log in self._dropped:
+            log.file = None
+            for path in (log.path, directory.sidecar_path(log)):
+                directory.store.unlink_later(path)
+        if self._dropped:
+            directory.store.background.call(lambda: files.sync_directory(directory.path), None)

@@ -1,0 +1,769 @@
+# cython: language_level=3, embedsignature=True, wraparound=False
+"""The messages of one stream: append, read, delete, limits. The same class serves file and memory streams.
+
+A *backing* (storage/directory.py, storage/memory.py) makes the log of each segment and takes back those that are done
+with. What is deleted is noted in an array first and goes to the log as one record, when the round is committed or an
+append follows an explicit delete, so that a log replayed up to any record is a state the stream really had. What limits
+evicted may follow later: it would be evicted again.
+
+Nothing here waits, syncs or knows of a round; Store.commit drains the logs. Queries over many messages are in queries.pyx.
+"""
+
+from heapq import heappop, heappush
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy, memset
+
+from storage.errors import RecordDamaged
+from storage.limits import MAXIMUM_BYTES, MAXIMUM_MESSAGES, MAXIMUM_PER_SUBJECT, TOO_LARGE, StreamLimits, StreamState
+
+cimport cython
+
+from storage.record cimport (
+    COMPRESSED, DEAD_MAP, ENCRYPTED, ERASED, EXPIRES, HEAD, HEADER_BYTES, MESSAGE, SKIP, TOMBSTONES, TRUNCATE,
+    crc32c_choose, record_check, record_padded, record_seal,
+)
+from storage.subjects cimport SubjectTable
+
+crc32c_choose()
+
+cdef enum:
+    # Reading ahead this far makes a sequential read one system call per some 1,500 small messages.
+    WINDOW_BYTES = 262144
+    TOMBSTONES_PER_RECORD = 16384
+    # A longer run of sequences without messages starts a new segment instead of taking rows.
+    GAP_ROWS_MAX = 65536
+    TOO_LARGE_C = -1
+    MAXIMUM_MESSAGES_C = -2
+    MAXIMUM_BYTES_C = -3
+    MAXIMUM_PER_SUBJECT_C = -4
+
+assert (TOO_LARGE, MAXIMUM_MESSAGES, MAXIMUM_BYTES, MAXIMUM_PER_SUBJECT) == (
+    TOO_LARGE_C, MAXIMUM_MESSAGES_C, MAXIMUM_BYTES_C, MAXIMUM_PER_SUBJECT_C)
+
+
+@cython.final
+@cython.freelist(512)
+cdef class Message:
+    """One stored message."""
+
+    def __repr__(self):
+        return f"Message({self.sequence}, {self.subject!r}, {len(self.payload)} bytes)"
+
+    def astuple(self):
+        """Return (sequence, timestamp_ns, subject, headers, payload)."""
+        return self.sequence, self.timestamp_ns, self.subject, self.headers, self.payload
+
+
+cdef class StreamStore(StreamIndex):
+    """One stream's messages, in files or in memory."""
+
+    def __init__(self, backing, *, limits=None, bint is_memory=False, list pending_streams=None, codec=None):
+        """Make an empty stream; `restore_state` or recovery fills it.
+
+        Args:
+            backing: makes logs; see storage/directory.py.
+            limits: a StreamLimits.
+            is_memory: account bytes as nats-server's memory store does.
+            pending_streams: the store's list of streams that need flush_pending before a commit.
+            codec: see storage/codec.py; None keeps records plain.
+        """
+        self.backing = backing
+        # nats-server counts 22 bytes of header and 8 of checksum in files, and 16 in memory.
+        self.overhead, self.headers_overhead = (16, 0) if is_memory else (30, 4)
+        self.pending_streams = [] if pending_streams is None else pending_streams
+        self.codec = codec
+        self.expiries = []
+        self.window = Block(0)
+        self.version = 0
+        self.apply_limits(limits or StreamLimits())
+
+    def __dealloc__(self):
+        free(self.tombstones)
+
+    def apply_limits(self, limits):
+        """Use other limits from now on; `enforce_limits` makes old messages obey them."""
+        self.limits = limits
+        self.max_messages = limits.max_messages
+        self.max_bytes = limits.max_bytes
+        self.max_message_bytes = limits.max_message_bytes
+        self.max_per_subject = max(limits.max_messages_per_subject, 0)
+        self.discard_new = limits.discard_new
+        self.discard_new_per_subject = limits.discard_new_per_subject
+        self.segment_bytes = min(limits.segment_bytes, 1 << 31)
+
+    def start(self, uint64_t first_sequence=1):
+        """Begin an empty stream whose first message gets `first_sequence`."""
+        self.first_sequence, self.last_sequence = first_sequence, first_sequence - 1
+        self.rotate(first_sequence)
+
+    # Appending.
+
+    cdef uint32_t accounted(self, uint64_t subject_bytes, uint64_t headers_bytes, uint64_t payload_bytes) noexcept:
+        return <uint32_t>(self.overhead + subject_bytes + payload_bytes
+                          + (headers_bytes + self.headers_overhead if headers_bytes else 0))
+
+    cdef int check_limits(self, const uint8_t *subject, uint32_t subject_bytes, uint64_t size,
+                          uint64_t body_bytes) noexcept:
+        """Return 0, or why a message of `size` accounted bytes is refused."""
+        cdef long long id
+        cdef uint32_t count = 0
+        if self.max_message_bytes >= 0 and body_bytes > <uint64_t>self.max_message_bytes:
+            return TOO_LARGE_C
+        if not self.discard_new:
+            return 0
+        if self.max_per_subject:
+            id = self.subjects.find(subject, subject_bytes)
+            if id >= 0:
+                count = self.subjects.entries[id].count
+            if self.discard_new_per_subject and count >= self.max_per_subject:
+                return MAXIMUM_PER_SUBJECT_C
+        # A message that takes the place of an older one of its subject makes its own room.
+        if self.max_per_subject and count >= self.max_per_subject:
+            return 0
+        if self.max_messages >= 0 and self.messages >= <uint64_t>self.max_messages:
+            return MAXIMUM_MESSAGES_C
+        if self.max_bytes >= 0 and self.bytes + size > <uint64_t>self.max_bytes:
+            return MAXIMUM_BYTES_C
+        return 0
+
+    cdef int64_t append_c(self, const uint8_t *subject, uint32_t subject_bytes, const uint8_t *headers,
+                          uint32_t headers_bytes, const uint8_t *payload, uint32_t payload_bytes,
+                          int64_t timestamp_ns, int64_t expires_ns) except? -100:
+        """Add one message; return its sequence, or why it was refused (negative, see limits.py)."""
+        cdef uint32_t size = self.accounted(subject_bytes, headers_bytes, payload_bytes)
+        cdef uint64_t sequence = self.last_sequence + 1
+        cdef uint64_t length = <uint64_t>HEADER_BYTES + 8 + subject_bytes + headers_bytes + payload_bytes
+        cdef uint64_t offset
+        cdef int refusal = self.check_limits(subject, subject_bytes, size, <uint64_t>headers_bytes + payload_bytes)
+        cdef long long id
+        if self.failure is not None:
+            raise self.failure
+        if refusal:
+            return refusal
+        if self.has_explicit:
+            self.flush_pending()
+        if self.hot.log.end + length > self.segment_bytes and self.hot.rows:
+            self.rotate(sequence)
+        offset = self.hot.log.end
+        if self.codec is None:
+            self.write_record(MESSAGE, 0, sequence, timestamp_ns, expires_ns, subject, subject_bytes, headers,
+                              headers_bytes, payload, payload_bytes)
+        else:
+            self.write_coded(sequence, timestamp_ns, expires_ns, subject[:subject_bytes], headers[:headers_bytes],
+                             payload[:payload_bytes])
+        id = self.subjects.intern(subject, subject_bytes)
+        self.add_row(sequence, timestamp_ns, <uint32_t>id, size, <uint32_t>offset)
+        if expires_ns:
+            heappush(self.expiries, (expires_ns, sequence))
+        if self.max_per_subject or self.max_messages >= 0 or self.max_bytes >= 0:
+            self.enforce(<uint32_t>id)
+        return <int64_t>sequence
+
+    cdef int write_record(self, int kind, int flags, uint64_t sequence, int64_t timestamp_ns, int64_t expires_ns,
+                          const uint8_t *subject, uint32_t subject_bytes, const uint8_t *headers,
+                          uint32_t headers_bytes, const uint8_t *payload, uint64_t payload_bytes) except -1:
+        """Put one record at the end of the hot log."""
+        cdef LogFile log = self.hot.log
+        cdef record_header_t header
+        cdef uint64_t length = <uint64_t>HEADER_BYTES + subject_bytes + headers_bytes + payload_bytes
+        cdef uint8_t *start
+        cdef uint8_t *at
+        if expires_ns:
+            length += 8
+            flags |= EXPIRES
+        start = log.reserve(record_padded(length))
+        header.crc, header.length, header.sequence, header.timestamp_ns = 0, <uint32_t>length, sequence, timestamp_ns
+        header.subject_length, header.kind, header.flags = <unsigned short>subject_bytes, <uint8_t>kind, <uint8_t>flags
+        header.headers_length = headers_bytes
+        memcpy(start, &header, HEADER_BYTES)
+        at = start + HEADER_BYTES
+        if expires_ns:
+            memcpy(at, &expires_ns, 8)
+            at += 8
+        memcpy(at, subject, subject_bytes)
+        at += subject_bytes
+        memcpy(at, headers, headers_bytes)
+        memcpy(at + headers_bytes, payload, payload_bytes)
+        record_seal(start, <uint32_t>length, log.salt, log.end)
+        log.end += record_padded(length)
+        return 0
+
+    cdef int write_coded(self, uint64_t sequence, int64_t timestamp_ns, int64_t expires_ns, bytes subject,
+                         bytes headers, bytes payload) except -1:
+        flags, body = self.codec.encode(sequence, subject, headers, payload)
+        cdef bytes coded = body
+        return self.write_record(MESSAGE, flags, sequence, timestamp_ns, expires_ns, NULL, 0, NULL, 0,
+                                 <const uint8_t *>PyBytes_AS_STRING(coded), <uint64_t>PyBytes_GET_SIZE(coded))
+
+    cdef int enforce(self, uint32_t id) except -1:
+        """Evict what the newest message, of subject `id`, made too much."""
+        cdef uint64_t sequence
+        if self.max_per_subject:
+            while self.subjects.entries[id].count > self.max_per_subject:
+                sequence = self.first_of(id)
+                self.remove_row(sequence)
+                self.note_tombstone(sequence)
+        while ((self.max_messages >= 0 and self.messages > <uint64_t>self.max_messages)
+               or (self.max_bytes >= 0 and self.bytes > <uint64_t>self.max_bytes)) and self.messages:
+            self.remove_row(self.first_sequence)
+            if not self.head_moved:
+                self.head_moved = True
+                self.mark_pending()
+        return 0
+
+    def enforce_limits(self):
+        """Evict what is too much by the limits, the age limit excepted (see expire); return how many messages."""
+        cdef uint64_t before = self.messages
+        cdef uint32_t id
+        if not self.messages:
+            return 0
+        if self.max_per_subject:
+            for id in range(self.subjects.size):
+                if self.subjects.entries[id].count > self.max_per_subject:
+                    self.enforce(id)
+        self.enforce(0)
+        return before - self.messages
+
+    def append(self, bytes subject not None, bytes headers not None, bytes payload not None, int64_t timestamp_ns, *,
+               int64_t expires_ns=0):
+        """Add one message at the end and return its sequence.
+
+        The message can be read at once; it is durable when the round that Store.commit returns next is.
+
+        Args:
+            subject: literal, 1..65,535 bytes. headers: the block as on the wire, b"" for none.
+            timestamp_ns: Unix time, not smaller than the last one's.
+            expires_ns: Unix time at which `expire` takes it out; 0: never.
+
+        Returns:
+            The sequence, or TOO_LARGE, MAXIMUM_MESSAGES, MAXIMUM_BYTES or MAXIMUM_PER_SUBJECT (negative): refused.
+
+        Raises:
+            ValueError: the subject or the whole is longer than a record can hold.
+        """
+        if not 0 < len(subject) <= 0xFFFF or len(headers) + len(payload) > 1 << 30:
+            raise ValueError(f"subject of {len(subject)}, message of {len(headers) + len(payload)} bytes")
+        return self.append_c(
+            <const uint8_t *>PyBytes_AS_STRING(subject), <uint32_t>PyBytes_GET_SIZE(subject),
+            <const uint8_t *>PyBytes_AS_STRING(headers), <uint32_t>PyBytes_GET_SIZE(headers),
+            <const uint8_t *>PyBytes_AS_STRING(payload), <uint32_t>PyBytes_GET_SIZE(payload), timestamp_ns, expires_ns)
+
+    def append_batch(self, list messages not None, int64_t timestamp_ns):
+        """Add (subject, headers, payload) tuples; return what `append` would have returned for each."""
+        cdef tuple parts
+        cdef bytes subject, headers, payload
+        cdef list out = []
+        for parts in messages:
+            subject, headers, payload = parts
+            if not 0 < PyBytes_GET_SIZE(subject) <= 0xFFFF or PyBytes_GET_SIZE(payload) > 1 << 30:
+                raise ValueError(f"subject of {len(subject)}, payload of {len(payload)} bytes")
+            out.append(self.append_c(
+                <const uint8_t *>PyBytes_AS_STRING(subject), <uint32_t>PyBytes_GET_SIZE(subject),
+                <const uint8_t *>PyBytes_AS_STRING(headers), <uint32_t>PyBytes_GET_SIZE(headers),
+                <const uint8_t *>PyBytes_AS_STRING(payload), <uint32_t>PyBytes_GET_SIZE(payload), timestamp_ns, 0))
+        return out
+
+    def skip_to(self, uint64_t last_sequence, int64_t timestamp_ns):
+        """Use up sequences without storing anything: last_sequence becomes this one.
+
+        Raises:
+            ValueError: it is not above last_sequence.
+        """
+        if last_sequence <= self.last_sequence:
+            raise ValueError(f"skip to {last_sequence}, the last sequence is {self.last_sequence}")
+        self.flush_pending()
+        self.write_record(SKIP, 0, last_sequence, timestamp_ns, 0, NULL, 0, NULL, 0, NULL, 0)
+        self.apply_skip(last_sequence)
+
+    cdef int apply_skip(self, uint64_t last_sequence) except -1:
+        if last_sequence - self.last_sequence > GAP_ROWS_MAX:
+            self.last_sequence = last_sequence
+            if self.messages == 0:
+                self.first_sequence = last_sequence + 1
+            self.rotate(last_sequence + 1)
+            return 0
+        return self.add_gap(last_sequence, <uint32_t>self.hot.log.end)
+
+    cdef int rotate(self, uint64_t base) except -1:
+        """Seal the hot segment and begin another at sequence `base`."""
+        cdef Segment sealed = self.hot
+        cdef LogFile log = self.backing.new_log(self, base)
+        self.hot = Segment(base, log)
+        if sealed is not None:
+            sealed.is_sealed = True
+            if sealed.rows and sealed.capacity != sealed.rows:
+                sealed.grow(sealed.rows)
+        self.segments.append(self.hot)
+        self.version += 1
+        if sealed is not None:
+            if sealed.live == 0:
+                self.drop_segment(sealed)
+            else:
+                self.backing.segment_sealed(self, sealed)
+        return 0
+
+    # What is not in the log yet.
+
+    cdef int mark_pending(self) except -1:
+        if not self.is_pending:
+            self.is_pending = True
+            self.pending_streams.append(self)
+        return 0
+
+    cdef int note_tombstone(self, uint64_t sequence) except -1:
+        cdef uint64_t *grown
+        if self.tombstone_count == self.tombstone_capacity:
+            grown = <uint64_t *>realloc(self.tombstones, (self.tombstone_capacity * 2 + 16) * sizeof(uint64_t))
+            if grown == NULL:
+                raise MemoryError
+            self.tombstones, self.tombstone_capacity = grown, self.tombstone_capacity * 2 + 16
+        self.tombstones[self.tombstone_count] = sequence
+        self.tombstone_count += 1
+        return self.mark_pending()
+
+    cdef int drop_segment(self, Segment segment) except -1:
+        """Forget a segment; dead maps take over for the tombstones that its log held."""
+        StreamIndex.drop_segment(self, segment)
+        self.version += 1
+        self.dead_maps_below = max(self.dead_maps_below, segment.base)
+        return self.mark_pending()
+
+    def flush_pending(self):
+        """Put what was deleted since the last time into the log."""
+        cdef Py_ssize_t at = 0
+        cdef Py_ssize_t count
+        cdef uint64_t base
+        cdef uint32_t *deltas
+        cdef bytes body
+        cdef Segment segment
+        if self.dead_maps_below:
+            for segment in self.segments:
+                if segment.base < self.dead_maps_below and segment.live != segment.rows and segment is not self.hot:
+                    body = segment.export_dead()
+                    self.write_record(DEAD_MAP, 0, segment.base, 0, 0, NULL, 0, NULL, 0,
+                                      <const uint8_t *>PyBytes_AS_STRING(body), <uint64_t>PyBytes_GET_SIZE(body))
+            self.dead_maps_below = 0
+        while at < self.tombstone_count:
+            base = self.tombstones[at]
+            count = min(self.tombstone_count - at, TOMBSTONES_PER_RECORD)
+            for index in range(at, at + count):
+                base = min(base, self.tombstones[index])
+            body = PyBytes_FromStringAndSize(NULL, count * 4)
+            deltas = <uint32_t *>PyBytes_AS_STRING(body)
+            for index in range(count):
+                if self.tombstones[at + index] - base > 0xFFFFFFFF:
+                    # The rest is too far from this base: it gets a record of its own.
+                    count = index
+                    break
+                deltas[index] = <uint32_t>(self.tombstones[at + index] - base)
+            if count == 0:
+                # The first one is far above the smallest: swap them, then it is its own base.
+                for index in range(at, self.tombstone_count):
+                    if self.tombstones[index] == base:
+                        self.tombstones[index], self.tombstones[at] = self.tombstones[at], self.tombstones[index]
+                        break
+                continue
+            self.write_record(TOMBSTONES, 0, base, 0, 0, NULL, 0, NULL, 0,
+                              <const uint8_t *>PyBytes_AS_STRING(body), <uint64_t>count * 4)
+            at += count
+        self.tombstone_count = 0
+        if self.head_moved:
+            self.write_record(HEAD, 0, self.first_sequence, 0, 0, NULL, 0, NULL, 0, NULL, 0)
+            self.head_moved = False
+        self.has_explicit = False
+        if self.is_pending:
+            self.is_pending = False
+            self.pending_streams.remove(self)
+        if self.hot.log.end > self.segment_bytes and self.hot.log.end > 4096:
+            self.rotate(self.last_sequence + 1)
+
+    # Reading.
+
+    cdef const uint8_t *record_of(self, Segment segment, uint32_t row, bint is_sequential) except? NULL:
+        """Return the checked record of a live row, valid until the next call.
+
+        Raises:
+            RecordDamaged: it does not pass its checks; it is counted as lost from now on.
+            ReadFailed: the file could not be read.
+        """
+        cdef LogFile log = segment.log
+        cdef uint64_t offset, end, wanted
+        cdef const uint8_t *at
+        cdef Py_ssize_t got
+        if segment.block == NULL:
+            self.ensure(segment)
+        offset = segment.offset[row]
+        end = segment.offset[row + 1] if row + 1 < segment.rows else log.end
+        # No record is longer than its accounted size and this; what lies between two may be (tombstones).
+        wanted = min(end - offset, record_padded(<uint64_t>segment.size[row] + (HEADER_BYTES + 160)))
+        at = log.locate(offset, wanted)
+        if at == NULL:
+            if self.window_log is log and offset >= self.window_start and offset + wanted <= self.window_end:
+                at = self.window.data + (offset - self.window_start)
+            else:
+                got = self.fill_window(log, offset, max(wanted, WINDOW_BYTES) if is_sequential else wanted)
+                at = self.window.data
+                wanted = min(wanted, <uint64_t>got)
+        if record_check(at, wanted, log.salt, offset) == 0 or (<const record_header_t *>at).sequence != segment.base + row:
+            self.window_log = None
+            self.mark_lost(segment.base + row)
+            raise RecordDamaged(f"{log.path} at {offset}: message {segment.base + row} does not pass its checks")
+        return at
+
+    cdef Py_ssize_t fill_window(self, LogFile log, uint64_t offset, uint64_t size) except -1:
+        cdef Py_ssize_t got
+        self.window_log = None
+        if self.window.capacity < size:
+            self.window = Block(size)
+        got = log.read_into(self.window.data, size, offset)
+        self.window_log, self.window_start, self.window_end = log, offset, offset + <uint64_t>got
+        return got
+
+    def mark_lost(self, uint64_t sequence):
+        """Count the message `sequence` as lost: its record is damaged."""
+        cdef Segment segment = self.segment_of(sequence)
+        if sequence in self.lost:
+            return
+        self.damaged_reads += 1
+        if segment is None or segment.is_dead(<uint32_t>(sequence - segment.base)):
+            self.lost[sequence] = 0
+            return
+        self.ensure(segment)
+        self.lost[sequence] = segment.size[sequence - segment.base]
+        self.remove_row(sequence)
+        self.version += 1
+
+    cdef int view(self, uint64_t sequence, message_view_t *view) except -1:
+        """Fill `view` with a message where it lies; 0: there is none. Coded streams need `get`.
+
+        Raises:
+            RecordDamaged, ReadFailed: as record_of.
+        """
+        cdef Segment segment = self.segment_of(sequence)
+        cdef const uint8_t *at
+        cdef const record_header_t *header
+        cdef uint32_t row
+        if segment is None:
+            return 0
+        row = <uint32_t>(sequence - segment.base)
+        if segment.is_dead(row):
+            return 0
+        at = self.record_of(segment, row, sequence == self.read_next)
+        self.read_next = sequence + 1
+        header = <const record_header_t *>at
+        at += HEADER_BYTES + (8 if header.flags & EXPIRES else 0)
+        view.sequence, view.timestamp_ns = header.sequence, header.timestamp_ns
+        view.subject, view.subject_bytes = at, header.subject_length
+        view.headers, view.headers_bytes = at + header.subject_length, header.headers_length
+        view.payload = view.headers + header.headers_length
+        view.payload_bytes = <uint32_t>(<const uint8_t *>header + header.length - view.payload)
+        return 1
+
+    cdef Message message_of(self, Segment segment, uint32_t row, bint is_sequential):
+        """Return a live row as a Message."""
+        cdef const uint8_t *at = self.record_of(segment, row, is_sequential)
+        cdef const record_header_t *header = <const record_header_t *>at
+        cdef const uint8_t *end = at + header.length
+        cdef Message message = Message.__new__(Message)
+        message.sequence, message.timestamp_ns = header.sequence, header.timestamp_ns
+        at += HEADER_BYTES + (8 if header.flags & EXPIRES else 0)
+        if header.flags & (COMPRESSED | ENCRYPTED):
+            message.subject, message.headers, message.payload = self.codec.decode(
+                header.flags, header.sequence, at[:end - at])
+            return message
+        message.subject = PyBytes_FromStringAndSize(<const char *>at, header.subject_length)
+        at += header.subject_length
+        message.headers = PyBytes_FromStringAndSize(<const char *>at, header.headers_length)
+        at += header.headers_length
+        message.payload = PyBytes_FromStringAndSize(<const char *>at, end - at)
+        return message
+
+    def get(self, uint64_t sequence):
+        """Return the Message with this sequence, or None: there is none.
+
+        Raises:
+            RecordDamaged: it does not pass its checks and is counted in `lost`; asking again gives None.
+            ReadFailed: the file could not be read.
+        """
+        cdef Segment segment = self.segment_of(sequence)
+        cdef uint32_t row
+        cdef bint is_sequential
+        if segment is None:
+            return None
+        row = <uint32_t>(sequence - segment.base)
+        if segment.is_dead(row):
+            return None
+        is_sequential = sequence == self.read_next
+        self.read_next = sequence + 1
+        return self.message_of(segment, row, is_sequential)
+
+    def read(self, uint64_t start, Py_ssize_t count, uint64_t bytes_max=1 << 62):
+        """Return up to `count` messages from sequence `start`, in order.
+
+        Stops after the message that makes the accounted bytes pass `bytes_max`. Damaged ones are left out and counted in
+        `lost`.
+
+        Raises:
+            ReadFailed: the file could not be read.
+        """
+        cdef list out = []
+        cdef uint64_t used = 0
+        cdef Segment segment
+        cdef uint32_t row
+        cdef Py_ssize_t index = self.segment_index(start)
+        cdef list segments = list(self.segments)
+        while index < len(segments) and len(out) < count:
+            segment = <Segment>segments[index]
+            index += 1
+            row = segment.next_live_row(<uint32_t>(start - segment.base) if start > segment.base else 0)
+            while row < segment.rows and len(out) < count:
+                if segment.block == NULL:
+                    self.ensure(segment)
+                used += segment.size[row]
+                try:
+                    out.append(self.message_of(segment, row, True))
+                except RecordDamaged:
+                    pass
+                row = segment.next_live_row(row + 1)
+                if used > bytes_max:
+                    return out
+        if out:
+            self.read_next = (<Message>out[len(out) - 1]).sequence + 1
+        return out
+
+    # Deleting.
+
+    def check_writable(self):
+        """Raise the WriteFailed that made the stream read-only, if one did."""
+        if self.failure is not None:
+            raise self.failure
+
+    def delete(self, uint64_t sequence, *, bint erase=False):
+        """Take one message out; with `erase` its bytes are overwritten too. False: there is none.
+
+        Raises:
+            ReadFailed: `erase` could not read the record's header; nothing was deleted.
+        """
+        cdef Segment segment = self.segment_of(sequence)
+        cdef uint32_t row
+        if segment is None or segment.is_dead(<uint32_t>(sequence - segment.base)):
+            return False
+        self.check_writable()
+        self.ensure(segment)
+        row = <uint32_t>(sequence - segment.base)
+        if erase:
+            self.erase_row(segment, row)
+        self.remove_row(sequence)
+        self.note_tombstone(sequence)
+        self.has_explicit = True
+        return True
+
+    cdef int erase_row(self, Segment segment, uint32_t row) except -1:
+        """Overwrite the body of a record with zeros; it stays a valid record."""
+        cdef record_header_t header
+        cdef const uint8_t *at
+        cdef bytes erased
+        cdef uint8_t *start
+        try:
+            at = self.record_of(segment, row, False)
+        except RecordDamaged:
+            return 0
+        memcpy(&header, at, HEADER_BYTES)
+        header.subject_length = 0
+        header.headers_length = 0
+        header.flags = ERASED
+        erased = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>record_padded(header.length))
+        start = <uint8_t *>PyBytes_AS_STRING(erased)
+        memset(start, 0, record_padded(header.length))
+        memcpy(start, &header, HEADER_BYTES)
+        record_seal(start, header.length, segment.log.salt, segment.offset[row])
+        self.window_log = None
+        segment.log.overwrite(segment.offset[row], erased)
+        return 0
+
+    def delete_many(self, sequences):
+        """Take out the messages with these sequences; return how many there were."""
+        cdef uint64_t sequence
+        cdef uint64_t before = self.messages
+        self.check_writable()
+        for sequence in sequences:
+            if self.remove_row(sequence):
+                self.note_tombstone(sequence)
+                self.has_explicit = True
+        return before - self.messages
+
+    cdef uint64_t remove_front(self, uint64_t first) except? 0:
+        """Take out every message below sequence `first`; return how many."""
+        cdef uint64_t before = self.messages
+        self.check_writable()
+        if first > self.last_sequence:
+            self.forget_all(self.last_sequence + 1)
+            self.tombstone_count = 0
+            self.version += 1
+        else:
+            while self.messages and self.first_sequence < first:
+                self.remove_row(self.first_sequence)
+        if before != self.messages:
+            self.head_moved = self.has_explicit = True
+            self.mark_pending()
+        return before - self.messages
+
+    def purge_to(self, uint64_t first):
+        """Take out every message below sequence `first`; return how many."""
+        return self.remove_front(first)
+
+    def purge_all(self):
+        """Take out every message; first_seq becomes last_seq + 1. Return how many there were."""
+        return self.remove_front(self.last_sequence + 1)
+
+    def truncate(self, uint64_t last, int64_t timestamp_ns):
+        """Make `last` the last sequence again: what came after is gone and its sequences are given out again.
+
+        Raises:
+            ValueError: there is no message with that sequence.
+        """
+        cdef Segment segment = self.segment_of(last)
+        if segment is None or segment.is_dead(<uint32_t>(last - segment.base)):
+            raise ValueError(f"no message {last} to truncate to")
+        self.flush_pending()
+        self.apply_truncate(last)
+        self.write_record(TRUNCATE, 0, last, timestamp_ns, 0, NULL, 0, NULL, 0, NULL, 0)
+
+    def apply_truncate(self, uint64_t last):
+        """Drop the rows after `last` and begin a new segment behind it."""
+        cdef Segment segment
+        cdef uint64_t sequence
+        for sequence in range(last + 1, self.last_sequence + 1):
+            self.remove_row(sequence)
+        self.last_sequence = last
+        self.rotate(last + 1)
+        for segment in list(self.segments):
+            if segment is self.hot or segment.base + segment.rows <= last + 1:
+                continue
+            self.ensure(segment)
+            segment.rows = <uint32_t>(last + 1 - segment.base) if segment.base <= last else 0
+            segment.has_sidecar = False
+            if segment.rows == 0:
+                self.drop_segment(segment)
+            else:
+                segment.grow(segment.rows)
+                segment.last_timestamp = segment.timestamp[segment.rows - 1]
+        if self.segment_of(last) is not None:
+            self.last_timestamp_ns = self.segment_of(last).timestamp[last - self.segment_of(last).base]
+        if self.messages == 0:
+            self.first_sequence = last + 1
+
+    def expire(self, int64_t now_ns, *, Py_ssize_t count_max=1000):
+        """Take out messages whose time is over; return [(sequence, subject, it was the last of its subject)].
+
+        Both limits count: the stream's max_age_ns and each message's own expires_ns. At most `count_max` at a time.
+        """
+        cdef list out = []
+        cdef Segment segment
+        cdef uint64_t sequence
+        cdef int64_t max_age_ns = self.limits.max_age_ns
+        while self.expiries and self.expiries[0][0] <= now_ns and len(out) < count_max:
+            _, sequence = heappop(self.expiries)
+            segment = self.segment_of(sequence)
+            if segment is not None and not segment.is_dead(<uint32_t>(sequence - segment.base)):
+                self.expire_one(segment, sequence, out)
+        while max_age_ns and self.messages and len(out) < count_max:
+            segment = self.segment_of(self.first_sequence)
+            self.ensure(segment)
+            if segment.timestamp[self.first_sequence - segment.base] > now_ns - max_age_ns:
+                break
+            self.expire_one(segment, self.first_sequence, out)
+        return out
+
+    cdef int expire_one(self, Segment segment, uint64_t sequence, list out) except -1:
+        cdef uint32_t id
+        self.ensure(segment)
+        id = segment.subject[sequence - segment.base]
+        out.append((sequence, self.subjects.name(id), self.subjects.entries[id].count == 1))
+        self.remove_row(sequence)
+        self.note_tombstone(sequence)
+        self.has_explicit = True
+        return 0
+
+    # State.
+
+    def timestamp_of(self, uint64_t sequence):
+        """Return the Unix ns of a row, dead ones included; 0: no such row."""
+        cdef Segment segment = self.segment_of(sequence)
+        if segment is None:
+            return 0
+        self.ensure(segment)
+        return segment.timestamp[sequence - segment.base]
+
+    @property
+    def is_behind(self):
+        """Whether something was deleted and is not in the log yet."""
+        return self.is_pending
+
+    @property
+    def hot_log(self):
+        """The log that is appended to, or None: the stream has not been started."""
+        return None if self.hot is None else self.hot.log
+
+    def live_sequences(self, Segment segment not None):
+        """Return the live sequences of a segment, in order."""
+        cdef list out = []
+        cdef uint32_t row = segment.next_live_row(0)
+        while row < segment.rows:
+            out.append(segment.base + row)
+            row = segment.next_live_row(row + 1)
+        return out
+
+    def state(self):
+        """Return the StreamState."""
+        empty = self.messages == 0
+        return StreamState(
+            messages=self.messages,
+            bytes=self.bytes,
+            first_seq=0 if empty and self.last_sequence == 0 else self.first_sequence,
+            first_ts_ns=0 if empty else self.timestamp_of(self.first_sequence),
+            last_seq=self.last_sequence,
+            last_ts_ns=self.last_timestamp_ns,
+            num_subjects=self.subjects.used,
+            num_deleted=0 if empty else self.last_sequence + 1 - self.first_sequence - self.messages,
+            lost=tuple(sorted(self.lost)),
+            lost_bytes=sum(self.lost.values()),
+        )
+
+    def deleted(self, Py_ssize_t count_max=1 << 40):
+        """Return the sequences between first and last that hold no message, in order."""
+        cdef list out = []
+        cdef uint64_t sequence = self.first_sequence
+        cdef uint64_t live
+        while self.messages and sequence <= self.last_sequence and len(out) < count_max:
+            live = self.next_live(sequence)
+            while sequence < live and len(out) < count_max:
+                out.append(sequence)
+                sequence += 1
+            sequence = live + 1
+        return out
+
+    # Restoring; see checkpoint.py and replay.pyx.
+
+    def restore_state(self, SubjectTable subjects not None, list segments not None, counters, lost, expiries):
+        """Take over what a checkpoint describes; the last segment is hot.
+
+        Args:
+            counters: (first_sequence, last_sequence, messages, bytes, last_timestamp_ns).
+        """
+        self.subjects, self.segments = subjects, segments
+        self.hot = segments[len(segments) - 1]
+        self.first_sequence, self.last_sequence, self.messages, self.bytes, self.last_timestamp_ns = counters
+        self.lost = dict(lost)
+        self.expiries = list(expiries)
+
+    def forget_pending(self):
+        """Drop what is noted for the log but not in it: recovery applied it from there."""
+        self.tombstone_count = 0
+        self.head_moved = self.has_explicit = False
+        self.dead_maps_below = 0
+        if self.is_pending:
+            self.is_pending = False
+            self.pending_streams.remove(self)
