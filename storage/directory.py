@@ -332,16 +332,23 @@ class StreamCheckpoint:
                     background.sync(directory.open_log(log), None, chain=chain)
             for segment, _, data in self._sidecars:
                 self._write_file(directory.sidecar_path(segment.log), data, chain)
+            # The names before the state: it must not be found without the files that it relies on.
+            self._sync_names(chain)
             self._write_file(f"{directory.path}/state.{'ab'[directory.generation % 2]}", self._data, chain)
         except (OSError, ReadFailed) as error:
             directory.fail(WriteFailed(f"{directory.path}: {error}"))
             store.checkpoint_finished(self, 5)
             return
+        self._sync_names(chain)
+        background.call(lambda: None, self._written, chain=chain)
+
+    def _sync_names(self, chain: int) -> None:
+        directory = self.directory
+        files, background = directory.store.files, directory.store.background
         if directory.names_changed:
             directory.names_changed = False
-            background.call(lambda: store.files.sync_directory(directory.path), None, chain=chain)
-            background.call(lambda: store.files.sync_directory("streams"), None, chain=chain)
-        background.call(lambda: None, self._written, chain=chain)
+            background.call(lambda: files.sync_directory(directory.path), None, chain=chain)
+            background.call(lambda: files.sync_directory("streams"), None, chain=chain)
 
     def _write_file(self, path: str, data: bytes, chain: int) -> None:
         store = self.directory.store

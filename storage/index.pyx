@@ -93,6 +93,20 @@ cdef class Segment:
         self.dead, self.dead_words = dead, needed
         return 0
 
+    cdef int cut(self, uint32_t rows) except -1:
+        """Forget the rows from `rows` on, all of them dead; the columns must be loaded."""
+        cdef uint32_t row
+        if self.dead != NULL:
+            # They may be rows of another segment later: their bits must not say anything any more.
+            for row in range(rows, self.rows):
+                self.dead[row >> 6] &= ~(<uint64_t>1 << (row & 63))
+        self.rows = rows
+        self.has_sidecar = False
+        if rows:
+            self.grow(rows)
+            self.last_timestamp = self.timestamp[rows - 1]
+        return 0
+
     cdef uint32_t next_live_row(self, uint32_t row) noexcept:
         """Return the first live row at or after `row`, or `rows`."""
         cdef uint64_t word

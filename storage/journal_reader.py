@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from storage.errors import FileDamaged
-from storage.files import Files, read_all
-from storage.journal import FIRST_PAGE_BYTES, REMOVE_ENTRY, WRITE_ENTRY
+from storage.files import File, Files, read_all
+from storage.journal import FIRST_PAGE_BYTES, REMOVE_ENTRY, SPARE, WRITE_ENTRY
 from storage.record import checksum
 
 PAGE = 4096
 FRAME = struct.Struct("<8sQIIII")
 ENTRY = struct.Struct("<IIQIHBB")
-FIRST_PAGE = struct.Struct("<8sQQII")
+FIRST_PAGE = struct.Struct("<8sQQHHI")
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class JournalContents:
     Attributes:
         entries: in order. end: position behind the last valid frame.
         torn: (path, offset in it, position) of the end that may hold a torn frame; None: no journal file.
-        damage: what was damaged, in words. unreadable: paths of files that are not journal files.
+        damage: what was damaged, in words. spares: (path, bytes) of files that hold nothing. unreadable: paths of files that are not journal files.
     """
 
     files: list[JournalFile]
@@ -56,21 +56,22 @@ class JournalContents:
     end: int
     torn: tuple[str, int, int] | None
     damage: list[str] = field(default_factory=list)
+    spares: list[tuple[str, int]] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
 
 
-def read_first_page(path: str, data: bytes) -> tuple[int, int]:
-    """Return (start, capacity) of a journal file.
+def read_first_page(path: str, data: bytes) -> tuple[int, int, bool]:
+    """Return (start, capacity, whether it is a spare) of a journal file.
 
     Raises:
         FileDamaged: it is no journal file.
     """
     if len(data) < FIRST_PAGE_BYTES:
         raise FileDamaged(f"{path}: {len(data)} bytes, the first page has {FIRST_PAGE_BYTES}")
-    magic, start, capacity, version, crc = FIRST_PAGE.unpack_from(data)
+    magic, start, capacity, version, use, crc = FIRST_PAGE.unpack_from(data)
     if magic != b"MIDGEJNL" or checksum(data[:28]) != crc or version != 1:
         raise FileDamaged(f"{path}: the first page does not pass its checks")
-    return start, capacity
+    return start, capacity, use == SPARE
 
 
 @dataclass(slots=True)
@@ -177,22 +178,39 @@ def load_files(files: Files, directory: str, contents: JournalContents) -> None:
         path = f"{directory}/{name}"
         file = files.open_for_reading(path)
         try:
+            position = spare_position(file)
+            if position is not None:
+                contents.spares.append((path, file.size()))
+                contents.end = max(contents.end, position)
+                continue
             data = read_all(file)
         finally:
             file.close()
+        if not data.strip(b"\0"):
+            # A crash came while it was being prepared: nothing has been written into it yet.
+            contents.spares.append((path, len(data)))
+            continue
         try:
-            start, capacity = read_first_page(path, data)
+            start, capacity, _ = read_first_page(path, data)
         except FileDamaged as error:
             salvaged = start_from_frames(data)
             if salvaged is None:
-                if data.strip(b"\0"):
-                    contents.damage.append(str(error))
+                contents.damage.append(str(error))
                 contents.unreadable.append(path)
                 continue
             contents.damage.append(str(error))
             start, capacity = salvaged, len(data)
         contents.files.append(JournalFile(path, start, capacity, data))
     contents.files.sort(key=lambda file: file.start)
+
+
+def spare_position(file: File) -> int | None:
+    """Return where the journal was when this file became a spare, or None: it is not one."""
+    try:
+        start, _, is_spare = read_first_page("", file.pread(FIRST_PAGE_BYTES, 0))
+    except FileDamaged:
+        return None
+    return start if is_spare else None
 
 
 def start_from_frames(data: bytes) -> int | None:
@@ -234,7 +252,8 @@ def read_journal(files: Files, directory: str) -> JournalContents:
         contents.torn = (last.path, FIRST_PAGE_BYTES, last.start + FIRST_PAGE_BYTES)
     if contents.files:
         last = contents.files[-1]
-        contents.end = last.start + max(last.capacity, -(-len(last.data) // PAGE) * PAGE)
+        end = last.start + max(last.capacity, -(-len(last.data) // PAGE) * PAGE)
+        contents.end = max(contents.end, end)
     return contents
 
 

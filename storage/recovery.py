@@ -63,6 +63,7 @@ class Recovery:
         for path in ("journal", "streams", "aside"):
             if not self.files.is_directory(path):
                 self.files.make_directory(path)
+        self.files.sync_directory("")
         self._step("checkpoints", self.read_checkpoints)
         self._step("journal", self.replay_journal)
         self._step("streams", self.load_streams)
@@ -116,7 +117,7 @@ class Recovery:
         start = max([contents.end, *(state.position for state in self._states.values() if state)], default=0)
         for path in contents.unreadable:
             self._set_aside(path)
-        self.store.begin_journal(-(-start // 4096) * 4096, contents.files)
+        self.store.begin_journal(-(-start // 4096) * 4096, contents.files, contents.spares)
         return count
 
     def _covered(self, path: str) -> int:

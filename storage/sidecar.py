@@ -29,6 +29,7 @@ MAGIC = b"MIDGEIDX"
 VERSION = 1
 HEADER = struct.Struct("<8sIIQQI")
 HEADER_BYTES = HEADER.size + 4
+ROW_BYTES = 24
 
 
 def encode(segment: Segment) -> bytes:
@@ -52,7 +53,8 @@ def decode(data: bytes, segment: Segment, path: str) -> bytes:
         raise FileDamaged(f"{path}: the header does not pass its checks")
     if version != VERSION or (rows, base, number) != (segment.rows, segment.base, segment.log.number):
         raise FileDamaged(f"{path}: version {version}, {rows} rows from {base} of log {number}: not this segment's")
-    columns = data[HEADER_BYTES:]
+    # A longer one, from before a truncation, may have left its end behind.
+    columns = data[HEADER_BYTES : HEADER_BYTES + rows * ROW_BYTES]
     if checksum(columns) != crc:
         raise FileDamaged(f"{path}: the CRC of the columns does not fit")
     return columns

@@ -18,7 +18,7 @@ from storage.consumer import ConsumerStore
 from storage.directory import StreamCheckpoint, StreamDirectory
 from storage.errors import StorageError, WriteFailed, write_error
 from storage.files import Files, RealFiles, write_all
-from storage.journal import Journal
+from storage.journal import FIRST_PAGE_BYTES, Journal, spare_page
 from storage.journal_reader import JournalFile
 from storage.limits import StreamLimits
 from storage.log import LogFile
@@ -119,9 +119,10 @@ class Store:
 
     # What recovery and the streams' directories call.
 
-    def begin_journal(self, start: int, old_files: list[JournalFile]) -> None:
+    def begin_journal(self, start: int, old_files: list[JournalFile], spares: list[tuple[str, int]]) -> None:
         """Go on with the journal at position `start`; files of earlier runs are used again when they are covered."""
-        taken = [int(file.path.rsplit("/", 1)[1][:8]) for file in old_files]
+        paths = [file.path for file in old_files] + [path for path, _ in spares]
+        taken = [int(path.rsplit("/", 1)[1][:8]) for path in paths]
         self.journal = Journal(
             self.files,
             self.writer,
@@ -129,6 +130,7 @@ class Store:
             bytes_max=self.config.journal_bytes_max,
             start=start,
             file_number=max(taken, default=0) + 1,
+            spares=[(path, size) for path, size in spares if size >= self.config.journal_file_bytes],
             dirty_logs=self.journal_logs,
         )
         for file in old_files:
@@ -458,7 +460,18 @@ class Store:
         if self._dirty:
             oldest.append(min(self._dirty.values()) if self._checkpoints else next(iter(self._dirty.values())))
         oldest.extend(self._checkpoints.values())
-        self.journal.release(min(oldest))
+        for path, capacity in self.journal.release(min(oldest)):
+            self._make_spare(path, capacity)
+
+    def _make_spare(self, path: str, capacity: int) -> None:
+        """Mark a journal file as holding nothing, then let it be used again."""
+
+        def marked(error: int, nanoseconds: int) -> None:
+            if not error and capacity >= self.config.journal_file_bytes:
+                self.journal.add_spare(path, capacity)
+
+        file = self.files.open(path)
+        self.background.write(file, self.block(spare_page(self.journal.position, capacity)), 0, FIRST_PAGE_BYTES, 0, marked)
 
     def flush_memory(self) -> None:
         """Hand durable bytes to their files when logs hold too much memory together."""
@@ -514,6 +527,9 @@ class Store:
                     if dict(self._dirty) == before:
                         break
                 self.wait(self.commit())
+                self._release()
+                if not self._dirty and self.journal.file_capacity:
+                    self._make_spare(*self.journal.retire())
         except StorageError as error:
             problem = error
         self._drain_background()

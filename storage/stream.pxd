@@ -66,7 +66,8 @@ cdef class StreamStore(StreamIndex):
     cdef int write_record(self, int kind, int flags, uint64_t sequence, int64_t timestamp_ns, int64_t expires_ns,
                           const uint8_t *subject, uint32_t subject_bytes, const uint8_t *headers,
                           uint32_t headers_bytes, const uint8_t *payload, uint64_t payload_bytes) except -1
-    cdef int enforce(self, uint32_t id) except -1
+    cdef int enforce_subject(self, uint32_t id) except -1
+    cdef int enforce_totals(self) except -1
     cdef int note_tombstone(self, uint64_t sequence) except -1
     cdef int mark_pending(self) except -1
     cdef int rotate(self, uint64_t base) except -1

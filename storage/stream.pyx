@@ -9,7 +9,7 @@ evicted may follow later: it would be evicted again.
 Nothing here waits, syncs or knows of a round; Store.commit drains the logs. Queries over many messages are in queries.pyx.
 """
 
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdlib cimport free, realloc
@@ -157,8 +157,10 @@ cdef class StreamStore(StreamIndex):
         self.add_row(sequence, timestamp_ns, <uint32_t>id, size, <uint32_t>offset)
         if expires_ns:
             heappush(self.expiries, (expires_ns, sequence))
-        if self.max_per_subject or self.max_messages >= 0 or self.max_bytes >= 0:
-            self.enforce(<uint32_t>id)
+        if self.max_per_subject:
+            self.enforce_subject(<uint32_t>id)
+        if self.max_messages >= 0 or self.max_bytes >= 0:
+            self.enforce_totals()
         return <int64_t>sequence
 
     cdef int write_record(self, int kind, int flags, uint64_t sequence, int64_t timestamp_ns, int64_t expires_ns,
@@ -197,14 +199,17 @@ cdef class StreamStore(StreamIndex):
         return self.write_record(MESSAGE, flags, sequence, timestamp_ns, expires_ns, NULL, 0, NULL, 0,
                                  <const uint8_t *>PyBytes_AS_STRING(coded), <uint64_t>PyBytes_GET_SIZE(coded))
 
-    cdef int enforce(self, uint32_t id) except -1:
-        """Evict what the newest message, of subject `id`, made too much."""
+    cdef int enforce_subject(self, uint32_t id) except -1:
+        """Evict the oldest messages of a subject that has too many."""
         cdef uint64_t sequence
-        if self.max_per_subject:
-            while self.subjects.entries[id].count > self.max_per_subject:
-                sequence = self.first_of(id)
-                self.remove_row(sequence)
-                self.note_tombstone(sequence)
+        while self.subjects.entries[id].count > self.max_per_subject:
+            sequence = self.first_of(id)
+            self.remove_row(sequence)
+            self.note_tombstone(sequence)
+        return 0
+
+    cdef int enforce_totals(self) except -1:
+        """Evict the oldest messages of all when the stream has too many."""
         while ((self.max_messages >= 0 and self.messages > <uint64_t>self.max_messages)
                or (self.max_bytes >= 0 and self.bytes > <uint64_t>self.max_bytes)) and self.messages:
             self.remove_row(self.first_sequence)
@@ -222,8 +227,8 @@ cdef class StreamStore(StreamIndex):
         if self.max_per_subject:
             for id in range(self.subjects.size):
                 if self.subjects.entries[id].count > self.max_per_subject:
-                    self.enforce(id)
-        self.enforce(0)
+                    self.enforce_subject(id)
+        self.enforce_totals()
         return before - self.messages
 
     def append(self, bytes subject not None, bytes headers not None, bytes payload not None, int64_t timestamp_ns, *,
@@ -638,18 +643,19 @@ cdef class StreamStore(StreamIndex):
         for sequence in range(last + 1, self.last_sequence + 1):
             self.remove_row(sequence)
         self.last_sequence = last
+        # Sequences are given out again: what was to happen to their former owners must not happen to the new ones.
+        self.expiries = [one for one in self.expiries if one[1] <= last]
+        heapify(self.expiries)
+        for sequence in [one for one in self.lost if one > last]:
+            del self.lost[sequence]
         self.rotate(last + 1)
         for segment in list(self.segments):
             if segment is self.hot or segment.base + segment.rows <= last + 1:
                 continue
             self.ensure(segment)
-            segment.rows = <uint32_t>(last + 1 - segment.base) if segment.base <= last else 0
-            segment.has_sidecar = False
+            segment.cut(<uint32_t>(last + 1 - segment.base) if segment.base <= last else 0)
             if segment.rows == 0:
                 self.drop_segment(segment)
-            else:
-                segment.grow(segment.rows)
-                segment.last_timestamp = segment.timestamp[segment.rows - 1]
         if self.segment_of(last) is not None:
             self.last_timestamp_ns = self.segment_of(last).timestamp[last - self.segment_of(last).base]
         if self.messages == 0:
