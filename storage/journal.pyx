@@ -14,18 +14,17 @@ nothing of records, and the same bytes go unchanged to the log file later. THE F
      0  8  "MIDGEJNL"                        0  8  "MIDGEFRM"                    0  4  length of all
      8  8  position of this byte             8  8  position of this byte         4  4  CRC32C of bytes 8 .. 24 and path
     16  8  bytes in this file               16  4  bytes of the body             8  8  offset in the file
-    24  2  version, 1                       20  4  entries                      16  4  bytes of data
-    26  2  use: 0, or 1 for a spare
-    28  4  CRC32C of bytes 0 .. 28          24  4  CRC32C of the body,          20  2  bytes of the path
-                                                   seeded with the position     22  1  kind: 1 write, 2 remove
-                                            28  4  CRC32C of bytes 0 .. 28      23  1  0 in the first copy, 1 in the second
-                                            32  …  entries                      24  …  path, second copy, path, data
+    24  8  everything below this            20  4  entries                      16  4  bytes of data
+           position is not needed           24  4  CRC32C of the body,          20  2  bytes of the path
+    32  2  version, 1                              seeded with the position     22  1  kind: 1 write, 2 remove
+    34  2  use: 0, or 1 for a spare         28  4  CRC32C of bytes 0 .. 28      23  1  0 in the first copy, 1 in the second
+    36  4  CRC32C of bytes 0 .. 36          32  …  entries                      24  …  path, second copy, path, data
 
 A *position* counts bytes since the journal began and never goes back, so a frame left from an earlier use of the file is
 not taken for a new one. A frame is valid whole or, when another frame follows it (an empty one is written when the
 journal falls idle), entry by entry; the last one, if broken, is a commit that was never acknowledged: see
-journal_reader.py. `remove` names a file, or a directory when the path ends in "/", that is gone with all that was in it. The first page of a spare, a file whose frames are not needed any more, says where the
-journal was by then: the next start goes on above it, so that no old frame can pass for a new one.
+journal_reader.py. `remove` names a file, or a directory when the path ends in "/", that is gone with all that was in it. The position in the first page of a spare, a file whose frames are not needed any more,
+is where the journal was by then: the next start goes on above it, so that no old frame can pass for a new one.
 
 A *round* is what callers wait for: everything appended before `commit` returned round n is durable when `durable_round`
 reaches n. One frame is on its way at a time; what arrives meanwhile forms the next.
@@ -47,16 +46,13 @@ IN_USE = 0
 SPARE = 1
 
 
-def first_page(uint64_t start, uint64_t capacity, *, int use=IN_USE):
+def first_page(uint64_t start, uint64_t capacity, uint64_t released, *, int use=IN_USE):
     """Return the first page of a journal file; `use` is IN_USE or SPARE."""
-    cdef bytes head = b"MIDGEJNL" + start.to_bytes(8, "little") + capacity.to_bytes(8, "little")
+    cdef bytes head = b"MIDGEJNL"
+    for number in (start, capacity, released):
+        head += number.to_bytes(8, "little")
     head += bytes((VERSION, 0, use, 0))
-    return (head + crc32c(0, <uint8_t *>PyBytes_AS_STRING(head), 28).to_bytes(4, "little")).ljust(4096, b"\0")
-
-
-def spare_page(uint64_t position, uint64_t capacity):
-    """Return the first page of a file that holds nothing below `position` that is needed: a start skips it unread."""
-    return first_page(position, capacity, use=SPARE)
+    return (head + crc32c(0, <uint8_t *>PyBytes_AS_STRING(head), 36).to_bytes(4, "little")).ljust(4096, b"\0")
 
 
 cdef uint64_t whole_records(LogFile log, uint64_t room) noexcept:
@@ -265,7 +261,7 @@ cdef class Journal:
             self.writer.call(lambda: self.files.sync_directory(self.directory), self._note_failure)
         if self.frame_used + 3 * FRAME_ALIGN > self.file_capacity:
             self.file_capacity = self.frame_used + 3 * FRAME_ALIGN
-        page = Block.of(first_page(self.file_start, self.file_capacity))
+        page = Block.of(first_page(self.file_start, self.file_capacity, self.released))
         self.writer.write(self.file, page, 0, FIRST_PAGE_BYTES, 0, self._note_failure)
         self.offset = FIRST_PAGE_BYTES
 
@@ -318,7 +314,7 @@ cdef class Journal:
     def release(self, uint64_t position):
         """Note that nothing below `position` is needed any more; return (path, bytes) of the files that end below it.
 
-        The caller writes `spare_page` into them and gives them back by add_spare.
+        The caller writes spare_page() into them and gives them back by add_spare.
         """
         cdef list out = []
         self.released = max(self.released, position)
@@ -326,6 +322,10 @@ cdef class Journal:
             path, _, capacity = self.full_files.pop(0)
             out.append((path, capacity))
         return out
+
+    def spare_page(self, uint64_t capacity):
+        """Return the first page of a file that holds nothing that is needed: a start skips it unread."""
+        return first_page(self.position, capacity, self.released, use=SPARE)
 
     def retire(self):
         """Return (path, bytes) of the current file; the journal is closed: everything is in the logs and synced."""

@@ -17,7 +17,7 @@ from storage.record import checksum
 PAGE = 4096
 FRAME = struct.Struct("<8sQIIII")
 ENTRY = struct.Struct("<IIQIHBB")
-FIRST_PAGE = struct.Struct("<8sQQHHI")
+FIRST_PAGE = struct.Struct("<8sQQQHHI")
 
 
 @dataclass(slots=True)
@@ -60,18 +60,18 @@ class JournalContents:
     unreadable: list[str] = field(default_factory=list)
 
 
-def read_first_page(path: str, data: bytes) -> tuple[int, int, bool]:
-    """Return (start, capacity, whether it is a spare) of a journal file.
+def read_first_page(path: str, data: bytes) -> tuple[int, int, int, bool]:
+    """Return (start, capacity, position below which nothing is needed, whether it is a spare) of a journal file.
 
     Raises:
         FileDamaged: it is no journal file.
     """
     if len(data) < FIRST_PAGE_BYTES:
         raise FileDamaged(f"{path}: {len(data)} bytes, the first page has {FIRST_PAGE_BYTES}")
-    magic, start, capacity, version, use, crc = FIRST_PAGE.unpack_from(data)
-    if magic != b"MIDGEJNL" or checksum(data[:28]) != crc or version != 1:
+    magic, start, capacity, released, version, use, crc = FIRST_PAGE.unpack_from(data)
+    if magic != b"MIDGEJNL" or checksum(data[:36]) != crc or version != 1:
         raise FileDamaged(f"{path}: the first page does not pass its checks")
-    return start, capacity, use == SPARE
+    return start, capacity, released, use == SPARE
 
 
 @dataclass(slots=True)
@@ -173,15 +173,20 @@ def entries_of(file: JournalFile, frame: Frame, damage: list[str]) -> Iterator[E
 
 
 def load_files(files: Files, directory: str, contents: JournalContents) -> None:
-    """Read every journal file, oldest position first; what is none is listed as unreadable."""
+    """Read every journal file, oldest position first; what is none is listed as unreadable.
+
+    Those that end below what any of them says is not needed count as spares: their mark was lost.
+    """
+    released = 0
     for name in files.list(directory):
         path = f"{directory}/{name}"
         file = files.open_for_reading(path)
         try:
-            position = spare_position(file)
-            if position is not None:
+            spare = spare_positions(file)
+            if spare is not None:
                 contents.spares.append((path, file.size()))
-                contents.end = max(contents.end, position)
+                contents.end = max(contents.end, spare[0])
+                released = max(released, spare[1])
                 continue
             data = read_all(file)
         finally:
@@ -191,7 +196,8 @@ def load_files(files: Files, directory: str, contents: JournalContents) -> None:
             contents.spares.append((path, len(data)))
             continue
         try:
-            start, capacity, _ = read_first_page(path, data)
+            start, capacity, below, _ = read_first_page(path, data)
+            released = max(released, below)
         except FileDamaged as error:
             salvaged = start_from_frames(data)
             if salvaged is None:
@@ -201,16 +207,19 @@ def load_files(files: Files, directory: str, contents: JournalContents) -> None:
             contents.damage.append(str(error))
             start, capacity = salvaged, len(data)
         contents.files.append(JournalFile(path, start, capacity, data))
-    contents.files.sort(key=lambda file: file.start)
+    needed = [file for file in contents.files if file.start + file.capacity > released]
+    contents.spares.extend((file.path, len(file.data)) for file in contents.files if file not in needed)
+    contents.files = sorted(needed, key=lambda file: file.start)
+    contents.end = max(contents.end, released)
 
 
-def spare_position(file: File) -> int | None:
-    """Return where the journal was when this file became a spare, or None: it is not one."""
+def spare_positions(file: File) -> tuple[int, int] | None:
+    """Return (where the journal was when this file became a spare, below what nothing was needed); None: it is none."""
     try:
-        start, _, is_spare = read_first_page("", file.pread(FIRST_PAGE_BYTES, 0))
+        start, _, released, is_spare = read_first_page("", file.pread(FIRST_PAGE_BYTES, 0))
     except FileDamaged:
         return None
-    return start if is_spare else None
+    return (start, released) if is_spare else None
 
 
 def start_from_frames(data: bytes) -> int | None:

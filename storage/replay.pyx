@@ -173,6 +173,7 @@ cdef int apply_message(StreamStore stream, const uint8_t *record, uint32_t offse
                 stream.lost[lost] = 0
         stream.add_gap(sequence - 1, offset)
     if header.flags & ERASED:
+        stream.hot.last_timestamp = stream.last_timestamp_ns = header.timestamp_ns
         stream.add_gap(sequence, offset)
         return 0
     if header.flags & EXPIRES:

@@ -18,7 +18,7 @@ from storage.consumer import ConsumerStore
 from storage.directory import StreamCheckpoint, StreamDirectory
 from storage.errors import StorageError, WriteFailed, write_error
 from storage.files import Files, RealFiles, write_all
-from storage.journal import FIRST_PAGE_BYTES, Journal, spare_page
+from storage.journal import FIRST_PAGE_BYTES, Journal
 from storage.journal_reader import JournalFile
 from storage.limits import StreamLimits
 from storage.log import LogFile
@@ -471,7 +471,7 @@ class Store:
                 self.journal.add_spare(path, capacity)
 
         file = self.files.open(path)
-        self.background.write(file, self.block(spare_page(self.journal.position, capacity)), 0, FIRST_PAGE_BYTES, 0, marked)
+        self.background.write(file, self.block(self.journal.spare_page(capacity)), 0, FIRST_PAGE_BYTES, 0, marked)
 
     def flush_memory(self) -> None:
         """Hand durable bytes to their files when logs hold too much memory together."""

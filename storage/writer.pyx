@@ -31,6 +31,7 @@ cdef extern from "<errno.h>" nogil:
 cdef extern from "<unistd.h>" nogil:
     ssize_t c_pwrite "pwrite"(int fd, const void *data, size_t size, long offset)
     int c_fdatasync "fdatasync"(int fd)
+    int c_close "close"(int fd)
     ssize_t c_write "write"(int fd, const void *data, size_t size)
 
 cdef extern from "frame.h" nogil:
@@ -156,6 +157,8 @@ cdef class Writer:
             self.thread.start()
 
     def __dealloc__(self):
+        if self.event_fd >= 0:
+            c_close(self.event_fd)
         pthread_cond_destroy(&self.work)
         pthread_mutex_destroy(&self.mutex)
 
