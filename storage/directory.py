@@ -2,7 +2,7 @@
 
     streams/00000007/00000001.ctl     control log (definition, consumers)
                      00000002.log     segments; numbers count up within the directory and are never used again
-                     00000002.idx     the sidecar of a sealed one
+                     00000002.150.idx the sidecar of a sealed one, with its number of rows
                      state.a state.b  checkpoints, written in turn
 
 It is the backing of its StreamStore. The store (store.py) owns the journal and decides when to flush, checkpoint and
@@ -44,6 +44,7 @@ class StreamDirectory:
         self.rebuilt_sidecars = 0
         # Logs that are not needed any more but are in the last checkpoint, or may be.
         self.dropped: list[LogFile] = []
+        self.dropped_sidecars: list[str] = []
         self.control = ControlLog(store.changed_consumers)
         self.codec: StreamCodec | None = None
         self.is_async = False
@@ -106,6 +107,7 @@ class StreamDirectory:
     def segment_dropped(self, index: StreamStore, segment: Segment) -> None:
         """Have the files of a segment removed once a checkpoint does not name it any more."""
         self.dropped.append(segment.log)
+        self.dropped_sidecars.append(self.sidecar_path(segment))
         self.store.wants_checkpoint(self)
 
     def log_abandoned(self, log: LogFile) -> None:
@@ -118,7 +120,7 @@ class StreamDirectory:
         Raises:
             ReadFailed: neither can be read.
         """
-        path = self.sidecar_path(segment.log)
+        path = self.sidecar_path(segment)
         try:
             file = self.store.files.open_for_reading(path)
             try:
@@ -138,9 +140,12 @@ class StreamDirectory:
         self.rebuilt_sidecars += 1
         self.store.touch(self)
 
-    def sidecar_path(self, log: LogFile) -> str:
-        """Return where the sidecar of a segment's log lies."""
-        return f"{self.path}/{log.number:08d}.idx"
+    def sidecar_path(self, segment: Segment) -> str:
+        """Return where the sidecar of a segment lies.
+
+        A truncated segment gets another name: the last checkpoint still needs the sidecar with all rows.
+        """
+        return f"{self.path}/{segment.log.number:08d}.{segment.rows}.idx"
 
     # Files.
 
@@ -262,9 +267,10 @@ class StreamDirectory:
         data = checkpoint.encode(self.generation, position, body, is_sealed=is_sealed)
         logs = [(log, log.end) for log in self.logs()]
         dropped, self.dropped = self.dropped, []
+        dropped_sidecars, self.dropped_sidecars = self.dropped_sidecars, []
         for log in dropped:
             log.is_dropped = True
-        return StreamCheckpoint(self, position, data, logs, sidecars, dropped)
+        return StreamCheckpoint(self, position, data, logs, sidecars, (dropped, dropped_sidecars))
 
 
 class StreamCheckpoint:
@@ -277,14 +283,14 @@ class StreamCheckpoint:
         data: bytes,
         logs: list[tuple[LogFile, int]],
         sidecars: list[tuple[Segment, bytes]],
-        dropped: list[LogFile],
+        dropped: tuple[list[LogFile], list[str]],
     ) -> None:
         self.directory = directory
         self.position = position
         self._data = data
         self._logs = logs
         self._sidecars = [(segment, segment.rows, data) for segment, data in sidecars]
-        self._dropped = dropped
+        self._dropped, self._dropped_sidecars = dropped
         self._waiting = 0
         self._error = 0
         # Those whose bytes are not synced yet: everything since their last checkpoint.
@@ -331,7 +337,7 @@ class StreamCheckpoint:
                 if not log.is_dropped:
                     background.sync(directory.open_log(log), None, chain=chain)
             for segment, _, data in self._sidecars:
-                self._write_file(directory.sidecar_path(segment.log), data, chain)
+                self._write_file(directory.sidecar_path(segment), data, chain)
             # The names before the state: it must not be found without the files that it relies on.
             self._sync_names(chain)
             self._write_file(f"{directory.path}/state.{'ab'[directory.generation % 2]}", self._data, chain)
@@ -375,7 +381,8 @@ class StreamCheckpoint:
         files = directory.store.files
         for log in self._dropped:
             log.file = None
-            for path in (log.path, directory.sidecar_path(log)):
-                directory.store.unlink_later(path)
+            directory.store.unlink_later(log.path)
+        for path in self._dropped_sidecars:
+            directory.store.unlink_later(path)
         if self._dropped:
             directory.store.background.call(lambda: files.sync_directory(directory.path), None)

@@ -382,10 +382,11 @@ class Recovery:
 
     def _drop_orphans(self, directory: StreamDirectory, names: list[str]) -> None:
         """Remove files whose removal a crash undid: those that neither the checkpoint nor the journal knows."""
-        used = {log.number for log in directory.logs()}
+        used = {log.path for log in directory.logs()} | {log.path for log in directory.dropped}
+        used.update(directory.sidecar_path(segment) for segment in directory.stream.segments)
         for name in names:
             path = f"{directory.path}/{name}"
-            if name[:8].isdigit() and int(name[:8]) not in used and name.endswith((".log", ".idx", ".ctl")):
+            if name[:8].isdigit() and path not in used and name.endswith((".log", ".idx", ".ctl")):
                 self.store.doomed_paths.append(path)
 
 

@@ -219,7 +219,9 @@ def replay_columns(StreamStore stream not None, Segment segment not None, bytes 
             at = <uint64_t>find_next(data, <Py_ssize_t>at + 8, log.salt, 0, 0)
             continue
         header = <const record_header_t *>(bytes_at + at)
-        if header.kind == MESSAGE and segment.base <= header.sequence < segment.base + segment.rows:
+        # An erased one of a live row: its tombstone is further on in the journal. It counts as missing until then.
+        if (header.kind == MESSAGE and segment.base <= header.sequence < segment.base + segment.rows
+                and (not header.flags & ERASED or segment.is_dead(<uint32_t>(header.sequence - segment.base)))):
             row = <uint32_t>(header.sequence - segment.base)
             segment.timestamp[row] = header.timestamp_ns
             segment.offset[row] = <uint32_t>at
