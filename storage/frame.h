@@ -27,7 +27,7 @@ typedef struct {
     uint16_t path_bytes;
     uint8_t kind;
     uint8_t copy;
-} entry_header_t;
+} __attribute__((packed)) entry_header_t;
 
 _Static_assert(sizeof(entry_header_t) == 24, "an entry's header is 24 bytes");
 

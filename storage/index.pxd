@@ -36,7 +36,7 @@ cdef class Segment:
     cdef int grow_dead(self) except -1
     cdef int cut(self, uint32_t rows) except -1
     cdef inline bint is_dead(self, uint32_t row) noexcept:
-        return self.dead != NULL and (self.dead[row >> 6] >> (row & 63)) & 1
+        return self.dead != NULL and (row >> 6) < self.dead_words and (self.dead[row >> 6] >> (row & 63)) & 1
     cdef uint32_t next_live_row(self, uint32_t row) noexcept
     cdef long long last_live_row(self, uint32_t row) noexcept
 

@@ -98,6 +98,7 @@ cdef class Segment:
         cdef uint32_t row
         if self.dead != NULL:
             # They may be rows of another segment later: their bits must not say anything any more.
+            self.grow_dead()
             for row in range(rows, self.rows):
                 self.dead[row >> 6] &= ~(<uint64_t>1 << (row & 63))
         self.rows = rows
@@ -314,7 +315,10 @@ cdef class StreamIndex:
         if segment.is_dead(row):
             return False
         if segment.block == NULL:
+            # Making the columns again may find that the message is lost.
             self.ensure(segment)
+            if segment.is_dead(row):
+                return False
         segment.used_tick = self.tick
         if segment.dead == NULL or (row >> 6) >= segment.dead_words:
             segment.grow_dead()
@@ -344,9 +348,11 @@ cdef class StreamIndex:
     cdef bint is_live_of(self, uint32_t id, uint64_t sequence) except -1:
         """Tell whether `sequence` is a live message of subject `id`."""
         cdef Segment segment = self.segment_of(sequence)
-        if segment is None or segment.is_dead(<uint32_t>(sequence - segment.base)):
+        if segment is None:
             return False
         self.ensure(segment)
+        if segment.is_dead(<uint32_t>(sequence - segment.base)):
+            return False
         return segment.subject[sequence - segment.base] == id
 
     cdef int drop_segment(self, Segment segment) except -1:

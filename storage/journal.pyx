@@ -12,7 +12,8 @@ nothing of records, and the same bytes go unchanged to the log file later. THE F
 
     first page                              frame                               entry
      0  8  "MIDGEJNL"                        0  8  "MIDGEFRM"                    0  4  length of all
-     8  8  position of this byte             8  8  position of this byte         4  4  CRC32C of bytes 8 .. 24 and path
+     8  8  position of this byte             8  8  position of this byte         4  4  CRC32C of bytes 8 .. 24 and path,
+                                                                                       seeded as the body's is
     16  8  bytes in this file               16  4  bytes of the body             8  8  offset in the file
     24  8  everything below this            20  4  entries                      16  4  bytes of data
            position is not needed           24  4  CRC32C of the body,          20  2  bytes of the path
@@ -135,11 +136,10 @@ cdef class Journal:
         entry.offset, entry.data_bytes, entry.path_bytes = offset, <uint32_t>size, <uint16_t>path_bytes
         entry.kind = <uint8_t>kind
         for copy in range(2):
+            # The CRC follows in seal, when the position of the frame is known.
             entry.copy, entry.crc = <uint8_t>copy, 0
             memcpy(at, &entry, ENTRY_HEADER_BYTES)
             memcpy(at + ENTRY_HEADER_BYTES, PyBytes_AS_STRING(path), path_bytes)
-            entry.crc = crc32c(0, at + 8, ENTRY_HEADER_BYTES - 8 + path_bytes)
-            memcpy(at, &entry, ENTRY_HEADER_BYTES)
             at += head
         if size:
             memcpy(at, data, size)
@@ -230,9 +230,19 @@ cdef class Journal:
         return self.flight_round if all_drained else self.round
 
     cdef int seal(self) except -1:
-        """Fill the frame's header but for the CRCs, which the writer makes, and pad it to whole pages."""
+        """Fill the entries' CRCs and the frame's header (whose CRCs the writer makes), and pad it to whole pages."""
         cdef frame_header_t header
+        cdef entry_header_t *entry
+        cdef uint8_t *at = self.frame.data + FRAME_HEADER_BYTES
+        cdef uint64_t head, length
         cdef uint64_t padded = (self.frame_used + FRAME_ALIGN - 1) // FRAME_ALIGN * FRAME_ALIGN
+        while at < self.frame.data + self.frame_used:
+            entry = <entry_header_t *>at
+            head = ENTRY_HEADER_BYTES + entry.path_bytes
+            length = entry.length
+            entry.crc = crc32c(<uint32_t>self.position, at + 8, head - 8)
+            (<entry_header_t *>(at + head)).crc = crc32c(<uint32_t>self.position, at + head + 8, head - 8)
+            at += length
         memcpy(header.magic, b"MIDGEFRM", 8)
         header.position = self.position
         header.body_bytes = <uint32_t>(self.frame_used - FRAME_HEADER_BYTES)

@@ -137,8 +137,8 @@ class EntryHead:
     end: int
 
 
-def entry_head(data: bytes, at: int, end: int) -> EntryHead | None:
-    """Return the entry whose header (either copy) lies at `at`, or None."""
+def entry_head(data: bytes, at: int, end: int, position: int) -> EntryHead | None:
+    """Return the entry of the frame at `position` whose header (either copy) lies at `at`, or None."""
     if at + ENTRY.size > end:
         return None
     length, crc, offset, data_bytes, path_bytes, kind, copy = ENTRY.unpack_from(data, at)
@@ -146,7 +146,7 @@ def entry_head(data: bytes, at: int, end: int) -> EntryHead | None:
     if length != 2 * head + data_bytes or copy > 1 or not WRITE_ENTRY <= kind <= REMOVE_ENTRY:
         return None
     data_at = at + (2 - copy) * head
-    if data_at + data_bytes > end or checksum(data[at + 8 : at + head]) != crc:
+    if data_at + data_bytes > end or checksum(data[at + 8 : at + head], position & 0xFFFFFFFF) != crc:
         return None
     path = data[at + ENTRY.size : at + head].decode("utf-8", "replace")
     return EntryHead(path, offset, kind, data_at, data_at + data_bytes)
@@ -158,12 +158,12 @@ def entries_of(file: JournalFile, frame: Frame, damage: list[str]) -> Iterator[E
     at = frame.offset + FRAME.size
     end = min(at + frame.body_bytes, len(data))
     while at + ENTRY.size <= end:
-        head = entry_head(data, at, end)
+        head = entry_head(data, at, end, frame.position)
         if head is None:
             if frame.is_whole or data[at:end].strip(b"\0"):
                 damage.append(f"{file.path}: entry at {at} does not pass its checks")
             at += 1
-            while at < end and (head := entry_head(data, at, end)) is None:
+            while at < end and (head := entry_head(data, at, end, frame.position)) is None:
                 at += 1
             if head is None:
                 return

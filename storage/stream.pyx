@@ -204,7 +204,8 @@ cdef class StreamStore(StreamIndex):
         cdef uint64_t sequence
         while self.subjects.entries[id].count > self.max_per_subject:
             sequence = self.first_of(id)
-            self.remove_row(sequence)
+            if not self.remove_row(sequence):
+                break
             self.note_tombstone(sequence)
         return 0
 
@@ -657,7 +658,7 @@ cdef class StreamStore(StreamIndex):
             if segment.rows == 0:
                 self.drop_segment(segment)
         if self.segment_of(last) is not None:
-            self.last_timestamp_ns = self.segment_of(last).timestamp[last - self.segment_of(last).base]
+            self.last_timestamp_ns = self.timestamp_of(last)
         if self.messages == 0:
             self.first_sequence = last + 1
 
@@ -686,6 +687,8 @@ cdef class StreamStore(StreamIndex):
     cdef int expire_one(self, Segment segment, uint64_t sequence, list out) except -1:
         cdef uint32_t id
         self.ensure(segment)
+        if segment.is_dead(<uint32_t>(sequence - segment.base)):
+            return 0
         id = segment.subject[sequence - segment.base]
         out.append((sequence, self.subjects.name(id), self.subjects.entries[id].count == 1))
         self.remove_row(sequence)

@@ -151,8 +151,8 @@ cdef class Writer:
         pthread_cond_init(&self.work, NULL)
         self.is_threaded = threaded
         self.failed_chains = set()
-        self.event_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         if threaded:
+            self.event_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self.thread = threading.Thread(target=self._work, name=name, daemon=True)
             self.thread.start()
 
@@ -164,7 +164,7 @@ cdef class Writer:
 
     @property
     def notify_fd(self):
-        """A descriptor that is readable when `reap` has something to do."""
+        """A descriptor that is readable when `reap` has something to do; -1 without a thread."""
         return self.event_fd
 
     cdef job_t *make_job(self, int kind, object file, object block, object callback) except NULL:
@@ -357,12 +357,12 @@ cdef class Writer:
 
     def stop(self):
         """Do what is queued, then end the thread. Nothing may be submitted afterwards."""
-        if self.event_fd < 0:
+        if not self.is_threaded:
+            self.reap()
             return
-        if self.is_threaded:
-            self.submit(self.make_job(STOP, None, None, None))
-            self.thread.join()
-            self.is_threaded = False
+        self.submit(self.make_job(STOP, None, None, None))
+        self.thread.join()
+        self.is_threaded = False
         self.reap()
         os.close(self.event_fd)
         self.event_fd = -1

@@ -17,7 +17,7 @@ from support.storage_model import Pair, StreamModel, contents
 from storage.limits import StreamLimits
 from storage.store import Store, StoreConfig
 
-HISTORIES = int(os.environ.get("MIDGE_CRASH_HISTORIES", "24"))
+HISTORIES = int(os.environ.get("MIDGE_CRASH_HISTORIES", "90"))
 CUTS = int(os.environ.get("MIDGE_CRASH_CUTS", "130"))
 CONFIG = StoreConfig(
     journal_file_bytes=48 << 10,
