@@ -49,6 +49,7 @@ class StreamDirectory:
         self.codec: StreamCodec | None = None
         self.is_async = False
         self.is_deleted = False
+        self.compacting: Segment | None = None
         self.stream = StreamStore(self, pending_streams=store.pending_streams)
 
     # Definition.
@@ -83,23 +84,37 @@ class StreamDirectory:
 
     # The backing of the stream.
 
-    def _new_file(self, suffix: str, kind: int, base: int, replaces: int = 0) -> LogFile:
+    def _new_file(self, suffix: str, kind: int, base: int) -> LogFile:
+        log = self._number_file(suffix)
+        log.append(record.encode_log_header(self.header_of(log, base, 0, kind)))
+        return log
+
+    def _number_file(self, suffix: str) -> LogFile:
         number = self.next_number
         self.next_number += 1
         salt = int.from_bytes(self.store.random_bytes(4), "little")
-        log = LogFile(f"{self.path}/{number:08d}.{suffix}", number, salt, self.store.journal_logs, owner=self)
+        return self._log(f"{self.path}/{number:08d}.{suffix}", number, salt, 0)
+
+    def _log(self, path: str, number: int, salt: int, end: int) -> LogFile:
+        log = LogFile(path, number, salt, self.store.journal_logs, end=end, owner=self)
         log.wants_sync = not self.is_async
-        header = record.LogHeader(kind, salt, number, self.number, base, self.store.clock(), replaces)
-        log.append(record.encode_log_header(header))
         return log
+
+    def header_of(self, log: LogFile, base: int, replaces: int, kind: int = record.KIND_SEGMENT) -> record.LogHeader:
+        """Return the header that a log's file begins with."""
+        return record.LogHeader(kind, log.salt, log.number, self.number, base, self.store.clock(), replaces)
 
     def new_log(self, index: StreamStore, base: int) -> LogFile:
         """Return a log for a segment that begins at sequence `base`."""
         return self._new_file("log", record.KIND_SEGMENT, base)
 
     def replacement_log(self, segment: Segment) -> LogFile:
-        """Return a log that compaction fills with what is left of a segment."""
-        return self._new_file("log", record.KIND_SEGMENT, segment.base, segment.log.number)
+        """Return a numbered log for what compaction leaves of a segment; its file is written past the journal."""
+        return self._number_file("log")
+
+    def opened_copy(self, target: LogFile, end: int) -> LogFile:
+        """Return the log of a copy that is in its file up to `end`, synced."""
+        return self._log(target.path, target.number, target.salt, end)
 
     def segment_sealed(self, index: StreamStore, segment: Segment) -> None:
         """Nothing to do now: the next checkpoint writes the sidecar."""

@@ -207,10 +207,15 @@ cdef class Segment:
         cdef uint64_t end = self.offset[row + 1] if row + 1 < self.rows else self.log.end
         return self.offset[row], end - self.offset[row]
 
-    def set_place(self, uint64_t sequence, uint32_t offset, LogFile log not None):
-        """Note that compaction moved a record; `log` becomes the segment's."""
-        self.offset[<uint32_t>(sequence - self.base)] = offset
+    def move(self, list places not None, LogFile log not None):
+        """Take over the places that compaction gave the records, one a row; `log` becomes the segment's."""
+        cdef uint32_t row
+        if len(places) != self.rows:
+            raise ValueError(f"{len(places)} places for {self.rows} rows")
+        for row in range(self.rows):
+            self.offset[row] = places[row]
         self.log = log
+        self.has_sidecar = False
 
 
 cdef class StreamIndex:

@@ -62,7 +62,7 @@ cdef uint64_t whole_records(LogFile log, uint64_t room) noexcept:
     A commit that is not the last one then never ends within a record, so a broken record is damage and not a cut.
     """
     cdef const uint8_t *start = log.tail.data + (log.drained - log.tail_start)
-    cdef uint64_t at = 64 if log.drained == 0 else 0
+    cdef uint64_t at = 128 if log.drained == 0 else 0
     cdef uint32_t length
     while True:
         memcpy(&length, start + at + 4, 4)

@@ -37,6 +37,7 @@ cdef extern from "record.h" nogil:
 cdef enum:
     HEADER_BYTES = 32
     LOG_HEADER_BYTES = 64
+    RECORDS_START = 128         # behind both copies of the header
 
     MESSAGE = 1
     TOMBSTONES = 2

@@ -2,6 +2,7 @@ from typing import NamedTuple
 
 MAGIC: bytes
 VERSION: int
+RECORDS_AT: int
 KIND_SEGMENT: int
 KIND_CONTROL: int
 KINDS: dict[str, int]

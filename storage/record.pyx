@@ -1,7 +1,8 @@
 # cython: language_level=3, embedsignature=True, wraparound=False
 """One record, and the header of the log file that holds it, as bytes. THE FORMAT IS DRAWN HERE.
 
-A log file is append-only: a header of 64 bytes, then records, each at a multiple of 8. All numbers are little-endian.
+A log file is append-only: a header of 64 bytes, the same once more (without its salt no record could be checked), then
+records, each at a multiple of 8. All numbers are little-endian.
 
     log file header                                   record
     offset size                                       offset size
@@ -44,6 +45,7 @@ crc32c_choose()
 
 MAGIC = b"MIDGELOG"
 VERSION = 1
+RECORDS_AT = RECORDS_START
 KIND_SEGMENT = 1
 KIND_CONTROL = 2
 KINDS = {
@@ -87,7 +89,7 @@ def checksum(bytes data not None, uint32_t seed=0):
 
 
 def encode_log_header(header):
-    """Return the 64 bytes of a LogHeader."""
+    """Return the bytes of a LogHeader, both copies."""
     cdef log_header_t raw
     memset(&raw, 0, sizeof(raw))
     memcpy(raw.magic, PyBytes_AS_STRING(MAGIC), 8)
@@ -95,26 +97,27 @@ def encode_log_header(header):
     raw.kind, raw.salt, raw.number, raw.stream = header.kind, header.salt, header.number, header.stream
     raw.base_sequence, raw.created_ns, raw.replaces = header.base_sequence, header.created_ns, header.replaces
     raw.crc = crc32c(0, <uint8_t *>&raw, LOG_HEADER_BYTES - 4)
-    return PyBytes_FromStringAndSize(<char *>&raw, LOG_HEADER_BYTES)
+    return PyBytes_FromStringAndSize(<char *>&raw, LOG_HEADER_BYTES) * 2
 
 
 def decode_log_header(bytes data not None, str path not None):
-    """Return the LogHeader at the start of a file.
+    """Return the LogHeader at the start of a file; one good copy is enough.
 
     Raises:
-        FileDamaged: too short, not ours, another version, or the CRC does not fit.
+        FileDamaged: too short, not ours, another version, or the CRCs do not fit.
     """
     cdef log_header_t raw
-    if PyBytes_GET_SIZE(data) < LOG_HEADER_BYTES:
-        raise FileDamaged(f"{path}: {len(data)} bytes, a header has {LOG_HEADER_BYTES}")
-    memcpy(&raw, PyBytes_AS_STRING(data), LOG_HEADER_BYTES)
-    if data[:8] != MAGIC:
-        raise FileDamaged(f"{path}: begins with {data[:8]!r}, not {MAGIC!r}")
-    if crc32c(0, <uint8_t *>&raw, LOG_HEADER_BYTES - 4) != raw.crc:
-        raise FileDamaged(f"{path}: the CRC of the header does not fit")
-    if raw.version != VERSION:
-        raise FileDamaged(f"{path}: version {raw.version}, this program reads {VERSION}")
-    return LogHeader(raw.kind, raw.salt, raw.number, raw.stream, raw.base_sequence, raw.created_ns, raw.replaces)
+    cdef Py_ssize_t copy
+    if PyBytes_GET_SIZE(data) < RECORDS_START:
+        raise FileDamaged(f"{path}: {len(data)} bytes, the headers have {RECORDS_START}")
+    for copy in range(2):
+        memcpy(&raw, PyBytes_AS_STRING(data) + copy * LOG_HEADER_BYTES, LOG_HEADER_BYTES)
+        if crc32c(0, <uint8_t *>&raw, LOG_HEADER_BYTES - 4) != raw.crc or raw.magic[:8] != MAGIC:
+            continue
+        if raw.version != VERSION:
+            raise FileDamaged(f"{path}: version {raw.version}, this program reads {VERSION}")
+        return LogHeader(raw.kind, raw.salt, raw.number, raw.stream, raw.base_sequence, raw.created_ns, raw.replaces)
+    raise FileDamaged(f"{path}: begins with {data[:8]!r}, and no copy of the header passes its check")
 
 
 def encode(int kind, uint64_t sequence, int64_t timestamp_ns, bytes subject not None, bytes headers not None,

@@ -46,6 +46,9 @@ class Recovery:
         self._ends: dict[str, int] = {}
         self._first_positions: dict[str, int] = {}
         self._removed: set[str] = set()
+        # Directories of which a checkpoint is damaged: the journal may be gone that the other one relies on, so the
+        # logs count as far as they go.
+        self._fallback: set[str] = set()
         self._sealed_bodies: dict[str, tuple[int, int, bytes]] = {}
 
     def _step(self, name: str, work: Callable[[], int]) -> None:
@@ -90,6 +93,7 @@ class Recovery:
                     best = found
             except (FileDamaged, OSError) as error:
                 self.store.report(f"{path}/{name}: {error}")
+                self._fallback.add(path)
             finally:
                 file.close()
         if best is None:
@@ -240,7 +244,8 @@ class Recovery:
             generation, position, body = self._sealed_bodies[path]
             state = checkpoint.decode_body(generation, position, directory.codec.open_blob(body))
         logs = [name for name in names if name.endswith(".log")]
-        if state is None:
+        missing = state is not None and {one.number for one in state.segments} - {int(name[:8]) for name in logs}
+        if state is None or (missing and path in self._fallback):
             self._rebuild(directory, logs)
         else:
             self._restore(directory, state, logs)
@@ -272,9 +277,10 @@ class Recovery:
             known_end = self._ends.get(log_path, 0)
             if state is not None and state.control_number == header.number:
                 known_end = max(known_end, state.control_end)
-            data = data[: known_end or len(data)]
+            if path not in self._fallback:
+                data = data[: known_end or len(data)]
             control = ControlLog(self.store.changed_consumers)
-            end, damage, complete = control.replay(data[64:], 64, header.salt, log_path)
+            end, damage, complete = control.replay(data[record.RECORDS_AT :], record.RECORDS_AT, header.salt, log_path)
             if chosen is None and control.envelope and (complete or damage or len(names) == 1):
                 for text in damage:
                     self.store.report(text)
@@ -313,10 +319,11 @@ class Recovery:
     def _replay_new(self, directory: StreamDirectory, path: str) -> None:
         """Apply a log from its first record on."""
         header, data = self._read_header(path)
-        end = self._ends.get(path, len(data))
-        log = self._open_segment_log(directory, header, path, 64)
+        end = len(data) if directory.path in self._fallback else self._ends.get(path, len(data))
+        log = self._open_segment_log(directory, header, path, record.RECORDS_AT)
         begin_log(directory.stream, log, header.base_sequence)
-        self._replay_from(directory, log, data[64:end], 64, compacted=bool(header.replaces))
+        start = record.RECORDS_AT
+        self._replay_from(directory, log, data[start:end], start, compacted=bool(header.replaces))
 
     def _replay_from(
         self, directory: StreamDirectory, log: LogFile, data: bytes, start: int, *, compacted: bool = False
@@ -347,10 +354,12 @@ class Recovery:
         stream.restore_state(table, segments, state.counters, state.lost, state.expiries)
         hot = segments[-1]
         known_end = self._ends.get(hot.log.path, 0)
-        if known_end > hot.log.end:
+        if known_end > hot.log.end or directory.path in self._fallback:
             file = self.files.open_for_reading(hot.log.path)
-            data = file.pread(known_end - hot.log.end, hot.log.end)
+            data = read_all(file, hot.log.end)
             file.close()
+            if directory.path not in self._fallback:
+                data = data[: known_end - hot.log.end]
             self._replay_from(directory, hot.log, data, hot.log.end)
         known = {one.number for one in state.segments}
         for name in sorted(names):
@@ -397,6 +406,6 @@ def rebuild_columns(stream: StreamStore, segment: Segment) -> None:
         ReadFailed: the segment cannot be read.
     """
     data = segment.log.read(0, segment.log.end)
-    if len(data) < 64:
+    if len(data) < record.RECORDS_AT:
         raise ReadFailed(f"{segment.log.path}: {len(data)} bytes of {segment.log.end}")
     replay_columns(stream, segment, data, segment.log)

@@ -7,7 +7,7 @@ that cannot be trusted, by trying every multiple of 8. Sequences that are missin
 
 from heapq import heappush
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -16,8 +16,8 @@ from storage.record import find_next
 from storage.index cimport Segment
 from storage.log cimport LogFile
 from storage.record cimport (
-    COMPRESSED, DEAD_MAP, ENCRYPTED, ERASED, EXPIRES, HEAD, HEADER_BYTES, MESSAGE, SKIP, TOMBSTONES, TRUNCATE,
-    crc32c_choose, record_check, record_header_t, record_padded,
+    COMPRESSED, DEAD_MAP, ENCRYPTED, ERASED, EXPIRES, HEAD, HEADER_BYTES, MESSAGE, RECORDS_START, SKIP, TOMBSTONES, TRUNCATE,
+    crc32c_choose, record_check, record_header_t, record_padded, record_seal,
 )
 from storage.stream cimport StreamStore
 from storage.subjects cimport subject_t
@@ -125,6 +125,7 @@ cdef int apply_record(StreamStore stream, const uint8_t *record, uint32_t offset
             stream.remove_row(sequence + delta)
             stream.lost.pop(sequence + delta, None)
     elif header.kind == HEAD:
+        stream.last_timestamp_ns = max(stream.last_timestamp_ns, header.timestamp_ns)
         if sequence > stream.last_sequence:
             stream.last_sequence = max(stream.last_sequence, sequence - 1)
             stream.forget_all(sequence)
@@ -203,7 +204,7 @@ def replay_columns(StreamStore stream not None, Segment segment not None, bytes 
     cdef const record_header_t *header
     cdef const uint8_t *body
     cdef uint64_t size = PyBytes_GET_SIZE(data)
-    cdef uint64_t at = 64
+    cdef uint64_t at = RECORDS_START
     cdef uint64_t padded
     cdef uint32_t row
     cdef dict last = {}
@@ -302,3 +303,43 @@ cdef int lose_unknown(StreamStore stream, Segment segment, list missing) except 
             stream.subjects.free(id)
     stream.first_sequence = stream.next_live(0) if stream.messages else stream.last_sequence + 1
     return 0
+
+
+def copy_live(Segment segment not None, bytes data not None, LogFile target not None):
+    """Return (the records of `data` that are live messages or no messages, as they go into `target`; a place per row).
+
+    `data` is the whole log of the segment. A row without a message gets the place of the next one. Records that do not
+    pass their checks are left out: their rows get a place where nothing is, and reading says so.
+    """
+    cdef const uint8_t *bytes_at = <const uint8_t *>PyBytes_AS_STRING(data)
+    cdef uint64_t size = PyBytes_GET_SIZE(data)
+    cdef uint64_t at = RECORDS_START
+    cdef uint64_t padded, offset = RECORDS_START
+    cdef const record_header_t *header
+    cdef uint32_t row
+    cdef list places = [None] * segment.rows
+    cdef list parts = []
+    cdef bytes part
+    while at + HEADER_BYTES <= size:
+        padded = record_check(bytes_at + at, size - at, segment.log.salt, at)
+        if padded == 0:
+            at = <uint64_t>find_next(data, <Py_ssize_t>at + 8, segment.log.salt, 0, 0)
+            continue
+        header = <const record_header_t *>(bytes_at + at)
+        if header.kind == MESSAGE:
+            row = <uint32_t>(header.sequence - segment.base)
+            if header.sequence < segment.base or row >= segment.rows or segment.is_dead(row):
+                at += padded
+                continue
+            places[row] = offset
+        part = PyBytes_FromStringAndSize(<const char *>bytes_at + at, <Py_ssize_t>padded)
+        record_seal(<uint8_t *>PyBytes_AS_STRING(part), header.length, target.salt, offset)
+        parts.append(part)
+        offset += padded
+        at += padded
+    following = offset
+    for index in range(len(places) - 1, -1, -1):
+        if places[index] is None:
+            places[index] = following
+        following = places[index]
+    return b"".join(parts), places

@@ -7,6 +7,7 @@ when `durable_round` reaches it. `notify_fds` become readable when there is some
 
 import logging
 import os
+import resource
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from random import Random
 
 from storage.codec import StreamCodec
+from storage.compaction import compact, wants_compaction
 from storage.consumer import ConsumerStore
 from storage.directory import StreamCheckpoint, StreamDirectory
 from storage.errors import StorageError, WriteFailed, write_error
@@ -42,7 +44,7 @@ class StoreConfig:
         memory_bytes: of all logs together that should be in memory at most.
         sync_interval_ns: 0: every commit is synced before it counts. Else commits count when written, and a sync
             follows at most this much later.
-        open_files_max: log files kept open.
+        open_files_max: log files kept open; never more than half of what the process may open.
         columns_ticks: columns of a sealed segment that nobody used for so many `housekeeping` calls leave the memory.
         compact_fraction: a sealed segment is rewritten when less than this part of its bytes is live.
         key: 32 bytes for encrypted streams.
@@ -54,7 +56,7 @@ class StoreConfig:
     flush_bytes: int = 256 << 10
     memory_bytes: int = 64 << 20
     sync_interval_ns: int = 0
-    open_files_max: int = 400
+    open_files_max: int = 4096
     columns_ticks: int = 60
     compact_fraction: float = 0.5
     key: bytes | None = None
@@ -102,6 +104,8 @@ class Store:
         self.on_durable: Callable[[int], None] | None = None
         self._chain = 0
         self._open_logs: OrderedDict[LogFile, None] = OrderedDict()
+        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._open_files_max = min(self.config.open_files_max, allowed // 2)
         # Directories with bytes in the journal that no checkpoint covers → where those begin, oldest first.
         self._dirty: OrderedDict[StreamDirectory | str, int] = OrderedDict()
         self._checkpoints: dict[StreamDirectory, int] = {}
@@ -176,7 +180,7 @@ class Store:
     def opened(self, log: LogFile) -> None:
         """Note that a log's file is open, and close the one that has been open longest when there are too many."""
         self._open_logs[log] = None
-        while len(self._open_logs) > self.config.open_files_max:
+        while len(self._open_logs) > self._open_files_max:
             oldest, _ = self._open_logs.popitem(last=False)
             # Jobs under way keep the File alive; it closes behind the last of them.
             oldest.file = None
@@ -489,15 +493,24 @@ class Store:
         if self.failure is not None:
             return
         self.flush_memory()
+        compacted = False
         for directory in self.streams.values():
             stream = directory.stream
             stream.tick += 1
+            if not compacted and directory.compacting is None and stream.failure is None:
+                compacted = self._compact_one(directory)
             for segment in stream.segments[:-1]:
                 idle = stream.tick - segment.used_tick
                 if segment.is_loaded and segment.has_sidecar and idle > self.config.columns_ticks:
                     segment.drop_columns()
         if self._wanted:
             self.checkpoint_all(only=set(self._wanted))
+
+    def _compact_one(self, directory: StreamDirectory) -> bool:
+        for segment in directory.stream.segments:
+            if wants_compaction(segment, self.config.compact_fraction):
+                return compact(directory, segment)
+        return False
 
     def checkpoint_all(self, *, only: set[StreamDirectory] | None = None) -> None:
         """Start a checkpoint of every stream with something to keep; commit and poll carry it out."""

@@ -82,3 +82,9 @@ cdef class StreamStore(StreamIndex):
     cdef int erase_row(self, Segment segment, uint32_t row) except -1
     cdef uint64_t remove_front(self, uint64_t first) except? 0
     cdef int expire_one(self, Segment segment, uint64_t sequence, list out) except -1
+
+
+cdef class FrozenSegment:
+    cdef StreamStore stream
+    cdef Segment segment                # a copy that nobody deletes from
+    cdef object file                    # keeps the log's file open, or None

@@ -376,7 +376,7 @@ cdef class StreamStore(StreamIndex):
             at += count
         self.tombstone_count = 0
         if self.head_moved:
-            self.write_record(HEAD, 0, self.first_sequence, 0, 0, NULL, 0, NULL, 0, NULL, 0)
+            self.write_record(HEAD, 0, self.first_sequence, self.last_timestamp_ns, 0, NULL, 0, NULL, 0, NULL, 0)
             self.head_moved = False
         self.has_explicit = False
         if self.is_pending:
@@ -776,3 +776,39 @@ cdef class StreamStore(StreamIndex):
         if self.is_pending:
             self.is_pending = False
             self.pending_streams.remove(self)
+
+
+@cython.final
+cdef class FrozenSegment:
+    """The rows of a segment that were live at one moment; see snapshot.py."""
+
+    def __init__(self, StreamStore stream not None, Segment segment not None):
+        stream.ensure(segment)
+        self.stream = stream
+        self.segment = Segment(segment.base, segment.log)
+        self.segment.restore(segment.rows, segment.live, segment.live_bytes, segment.last_timestamp,
+                             segment.export_dead())
+        self.segment.import_columns(segment.export_columns())
+        if segment.log.written and segment.log.file is None and not segment.log.is_memory:
+            # Open, so that it can be read when its name is gone.
+            stream.backing.open_log(segment.log)
+        self.file = segment.log.file
+
+    def rows(self):
+        """Yield the rows."""
+        cdef uint32_t row = self.segment.next_live_row(0)
+        while row < self.segment.rows:
+            yield row
+            row = self.segment.next_live_row(row + 1)
+
+    def message(self, uint32_t row):
+        """Return the message of a row, or None: it was erased.
+
+        Raises:
+            RecordDamaged, ReadFailed: as StreamStore.get.
+        """
+        cdef Message message
+        if self.segment.log.file is None:
+            self.segment.log.file = self.file
+        message = self.stream.message_of(self.segment, row, True)
+        return message if message.subject else None
