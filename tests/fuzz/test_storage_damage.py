@@ -93,17 +93,18 @@ def test_one_flipped_bit_anywhere_costs_at_most_one_message(seed: int, clean: bo
 
 
 def test_reading_a_damaged_message_says_so_once_and_then_it_is_not_there() -> None:
-    files, model = build(1, clean=True)
+    files, model = build(3, clean=True)
+    assert 1 in model.messages
     path, data = next((path, data) for path, data in files.tree().items() if path.endswith("1/00000002.log"))
     header = record.decode_log_header(data, path)
     first = record.decode(data, record.RECORDS_AT, header.salt, record.RECORDS_AT)
     assert first is not None
     broken = bytearray(data)
-    broken[record.RECORDS_AT + first.padded_bytes - 9] ^= 1
+    broken[record.RECORDS_AT + 20] ^= 1
     damaged = RecordingFiles({**files.tree(), path: bytes(broken)}, directories=set(files.directories))
     stream = Store(damaged, config=CONFIG, threaded=False).streams["s"].stream
-    with pytest.raises(RecordDamaged, match=r"00000002.log at 128: message 1"):
-        stream.get(1)
-    assert stream.get(1) is None
-    assert stream.state().lost == (1,)
+    with pytest.raises(RecordDamaged, match=r"00000002.log at 128: message"):
+        stream.get(first.sequence)
+    assert stream.get(first.sequence) is None
+    assert stream.state().lost == (first.sequence,)
     assert stream.state().messages == len(model.messages) - 1
