@@ -1,7 +1,8 @@
 """`midge check DIR`: say what is damaged in a store that no broker has open. Nothing in DIR is ever changed.
 
-The store is opened through files that keep every write in memory, so recovery runs as it would and leaves no trace; then
-every message is read. `--repair TARGET` writes what can be read into a new store in TARGET, which must be empty.
+The store is opened through files that keep every write in memory, so recovery runs as it would and leaves no
+trace; then every message is read. `--repair TARGET` writes what can be read into a new store in TARGET,
+which must be empty.
 """
 
 import argparse
@@ -127,7 +128,8 @@ def read_messages(stream: StreamStore) -> Iterator[tuple[int, int, bytes, bytes,
 
 
 def repair(source: Store, target: str, key: bytes | None) -> None:
-    """Write everything readable of `source` into a new store; sequences stay, what is missing counts as skipped."""
+    """Write everything readable of `source` into a new store; sequences stay, what is missing counts as
+    skipped."""
     store = Store(target, config=StoreConfig(key=key))
     for name, old in source.streams.items():
         first = old.stream.first_sequence
@@ -159,10 +161,13 @@ def repair(source: Store, target: str, key: bytes | None) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Check the store in the directory that `argv` names; return 0: sound, 1: damage found, 2: it cannot be checked."""
+    """Check the store in the directory that `argv` names; return 0: sound, 1: damage found, 2: it cannot be
+    checked."""
     parser = argparse.ArgumentParser(prog="midge check", description="Say what is damaged in a store.")
     parser.add_argument("directory", help="the store's directory; no broker may have it open")
-    parser.add_argument("--repair", metavar="TARGET", help="write what can be read into a new store in this empty directory")
+    parser.add_argument(
+        "--repair", metavar="TARGET", help="write what can be read into a new store in this empty directory"
+    )
     parser.add_argument("--key-file", help="file with the 32-byte key of encrypted streams")
     arguments = parser.parse_args(argv)
     if not os.path.isdir(os.path.join(arguments.directory, "streams")):

@@ -1,7 +1,7 @@
 """The checkpoint of one stream: what a start needs and no log says shortly. Rebuildable from the logs alone.
 
-Two files, `state.a` and `state.b`, are written in turn, each whole and synced; the newer one that passes its checks
-counts, so a crash or a flipped bit in one leaves the other. Little-endian:
+Two files, `state.a` and `state.b`, are written in turn, each whole and synced; the newer one that passes its
+checks counts, so a crash or a flipped bit in one leaves the other. Little-endian:
 
     offset size
      0      8   "MIDGECKP"
@@ -12,8 +12,9 @@ counts, so a crash or a flipped bit in one leaves the other. Little-endian:
     32      8   bytes of the body
     40      4   1: the body is sealed by the stream's codec (it holds subjects)
     44      4   CRC32C of bytes 0 .. 44
-    48      …   body: COUNTERS, then counted lists of SEGMENT (each followed by its dead bitmap and, when it has no
-                sidecar, its columns), lost (sequence, bytes), expiries (time, sequence), then the subject table
+    48      …   body: COUNTERS, then lists of SEGMENT (each followed by its dead bitmap and, when it has no
+                sidecar, its columns), lost (sequence, bytes), expiries (time, sequence), then the subject
+                table
 """
 
 import struct
@@ -26,7 +27,8 @@ MAGIC = b"MIDGECKP"
 VERSION = 1
 HEADER = struct.Struct("<8sIIQQQI")
 HEADER_BYTES = HEADER.size + 4
-# first, last, messages, bytes, last time, next file number, control log number, its end, its salt, then four counts
+# first, last, messages, bytes, last time, next file number, control log number, its end, its salt, then four
+# counts
 COUNTERS = struct.Struct("<QQQQqQQQIIIIQ")
 SEGMENT = struct.Struct("<QQQQqQIIIIQ")
 PAIR = struct.Struct("<QQ")
@@ -135,8 +137,8 @@ def decode_body(generation: int, position: int, body: bytes) -> Checkpoint:
     segments_count, lost_count, expiries_count, subjects_bytes = fields[9:]
     segments = []
     for _ in range(segments_count):
-        number, base, end, live_bytes, last, has_sidecar, salt, rows, live, dead_bytes, columns_bytes = SEGMENT.unpack_from(
-            body, at
+        number, base, end, live_bytes, last, has_sidecar, salt, rows, live, dead_bytes, columns_bytes = (
+            SEGMENT.unpack_from(body, at)
         )
         at += SEGMENT.size
         dead = body[at : at + dead_bytes]
@@ -144,7 +146,9 @@ def decode_body(generation: int, position: int, body: bytes) -> Checkpoint:
         columns = body[at : at + columns_bytes]
         at += columns_bytes
         segments.append(
-            SegmentState(number, base, end, live_bytes, last, salt, rows, live, bool(has_sidecar), dead, columns)
+            SegmentState(
+                number, base, end, live_bytes, last, salt, rows, live, bool(has_sidecar), dead, columns
+            )
         )
     pairs = list(PAIR.iter_unpack(body[at : at + PAIR.size * (lost_count + expiries_count)]))
     at += PAIR.size * len(pairs)

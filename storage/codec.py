@@ -6,9 +6,10 @@ A coded record's body is made in this order, and undone in the other:
     compressed  zstd frame of that (flag COMPRESSED); in encrypted streams only when it is smaller
     encrypted   12 bytes nonce, ciphertext, 16 bytes tag (flag ENCRYPTED), bound to the message's sequence
 
-Every encrypted stream has a data key of its own, made at random and kept in the stream's envelope, sealed by the store's
-key (at most 2**32 records per key are safe with random nonces; a stream's rate limit is years away from that at rest, and
-re-creating the stream makes another key). AES-256-GCM where the processor has AES, by choice ChaCha20-Poly1305.
+Every encrypted stream has a data key of its own, made at random and kept in the stream's envelope, sealed by
+the store's key (at most 2**32 records per key are safe with random nonces; a stream's rate limit is years
+away from that at rest, and re-creating the stream makes another key). AES-256-GCM where the processor has
+AES, by choice ChaCha20-Poly1305.
 """
 
 import base64
@@ -26,7 +27,7 @@ from storage.record import FLAG_COMPRESSED, FLAG_ENCRYPTED
 PARTS = struct.Struct("<HI")
 NONCE_BYTES = 12
 KEY_BYTES = 32
-CIPHERS = {"aes": AESGCM, "chacha": ChaCha20Poly1305}
+CIPHERS: dict[str, type[AESGCM] | type[ChaCha20Poly1305]] = {"aes": AESGCM, "chacha": ChaCha20Poly1305}
 # The first zstd level: on 128-byte JSON it costs 2 us and higher ones win a few percent.
 ZSTD_LEVEL = 1
 
@@ -43,7 +44,12 @@ class StreamCodec:
     """How one stream's records are coded."""
 
     def __init__(
-        self, *, compression: bool = False, cipher: str | None = None, store_key: bytes | None = None, key: bytes | None = None
+        self,
+        *,
+        compression: bool = False,
+        cipher: str | None = None,
+        store_key: bytes | None = None,
+        key: bytes | None = None,
     ) -> None:
         """Make a codec.
 
@@ -76,7 +82,9 @@ class StreamCodec:
         sealed = None
         if self.cipher is not None and self._store_key is not None:
             nonce = os.urandom(NONCE_BYTES)
-            sealed = base64.b64encode(nonce + CIPHERS[self.cipher](self._store_key).encrypt(nonce, self._key, b"")).decode()
+            sealed = base64.b64encode(
+                nonce + CIPHERS[self.cipher](self._store_key).encrypt(nonce, self._key, b"")
+            ).decode()
         return {"compression": self.compression, "cipher": self.cipher, "key": sealed}
 
     @staticmethod
@@ -96,7 +104,9 @@ class StreamCodec:
             key = CIPHERS[cipher](store_key).decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], b"")
         except InvalidTag:
             raise KeyRequired("the stream is encrypted with another key") from None
-        return StreamCodec(compression=description["compression"], cipher=cipher, store_key=store_key, key=key)
+        return StreamCodec(
+            compression=description["compression"], cipher=cipher, store_key=store_key, key=key
+        )
 
     def encode(self, sequence: int, subject: bytes, headers: bytes, payload: bytes) -> tuple[int, bytes]:
         """Return (record flags, stored body) of a message."""
@@ -122,7 +132,9 @@ class StreamCodec:
             if self.cipher is None:
                 raise KeyRequired(f"message {sequence} is encrypted and the stream has no key")
             try:
-                body = self._aead.decrypt(body[:NONCE_BYTES], body[NONCE_BYTES:], sequence.to_bytes(8, "little"))
+                body = self._aead.decrypt(
+                    body[:NONCE_BYTES], body[NONCE_BYTES:], sequence.to_bytes(8, "little")
+                )
             except InvalidTag:
                 raise KeyRequired(f"message {sequence} is encrypted with another key") from None
         if flags & FLAG_COMPRESSED:

@@ -1,9 +1,10 @@
-"""Rewrite a sealed segment that is mostly dead: what is left goes to a new log, which takes the old one's place.
+"""Rewrite a sealed segment that is mostly dead: what is left goes to a new log, which takes the old one's
+place.
 
-The copy is written and synced straight to its file, in the background; then the rows are pointed at it, and the next
-checkpoint names it and has the old file removed. A crash before that leaves the old file in use and a copy that the next
-start removes. Records that are not messages (tombstones and the like) are copied too: without a checkpoint they say what
-is deleted elsewhere.
+The copy is written and synced straight to its file, in the background; then the rows are pointed at it, and
+the next checkpoint names it and has the old file removed. A crash before that leaves the old file in use and
+a copy that the next start removes. Records that are not messages (tombstones and the like) are copied too:
+without a checkpoint they say what is deleted elsewhere.
 """
 
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def wants_compaction(segment: Segment, fraction: float) -> bool:
     """Tell whether less than `fraction` of a sealed segment's bytes is live."""
-    return segment.is_sealed and 0 < segment.live and segment.live_bytes < fraction * segment.log.end * 0.8
+    return segment.is_sealed and segment.live > 0 and segment.live_bytes < fraction * segment.log.end * 0.8
 
 
 def compact(directory: "StreamDirectory", segment: Segment) -> bool:
@@ -37,6 +38,7 @@ def compact(directory: "StreamDirectory", segment: Segment) -> bool:
         return False
     target = directory.replacement_log(segment)
     copied, places = copy_live(segment, data, target)
+    erased = log.overwritten
     directory.compacting = segment
     content = record.encode_log_header(directory.header_of(target, segment.base, log.number)) + copied
     try:
@@ -53,14 +55,21 @@ def compact(directory: "StreamDirectory", segment: Segment) -> bool:
         directory.compacting = None
         if error:
             directory.fail(store.write_error(error, target.path))
-        elif segment in directory.stream.segments and not log.overwrites:
+        elif (
+            segment.rows == len(places) and log.overwritten == erased and segment in directory.stream.segments
+        ):
             finish(directory, segment, places, target, len(content))
+        else:
+            # Truncated, erased from or dropped meanwhile: the copy is not what the segment is now.
+            store.unlink_later(target.path)
 
     store.background.sync(file, written, chain=chain)
     return True
 
 
-def finish(directory: "StreamDirectory", segment: Segment, places: list[int], target: LogFile, end: int) -> None:
+def finish(
+    directory: "StreamDirectory", segment: Segment, places: list[int], target: LogFile, end: int
+) -> None:
     """Point the rows at the copy, which is in its file."""
     old = segment.log
     old_sidecar = directory.sidecar_path(segment)

@@ -12,7 +12,8 @@ cdef class ConsumerStore:
     cdef readonly uint64_t delivered_stream
     cdef readonly uint64_t floor_consumer
     cdef readonly uint64_t floor_stream
-    cdef readonly object pending        # OrderedDict: stream sequence → (consumer sequence, time ns), oldest first
+    # OrderedDict: stream sequence → (consumer sequence, time ns), oldest first
+    cdef readonly object pending
     cdef readonly dict redelivered      # stream sequence → deliveries beyond the first
     cdef public bytearray changes       # packed changes that are not in the log yet
     cdef list changed                   # the store's list of consumers with changes, or None
@@ -20,6 +21,7 @@ cdef class ConsumerStore:
     cdef bint is_changed
 
     cdef int note(self, int kind, uint64_t a, uint64_t b, uint64_t c, int64_t d) except -1
-    cdef int apply_delivered(self, uint64_t consumer_sequence, uint64_t sequence, uint64_t count, int64_t ts) except -1
+    cdef int apply_delivered(self, uint64_t consumer_sequence, uint64_t sequence, uint64_t count,
+                             int64_t ts) except -1
     cdef int apply_ack(self, uint64_t consumer_sequence, uint64_t sequence) except -1
     cdef int raise_floor(self) except -1

@@ -1,16 +1,17 @@
 # cython: language_level=3, embedsignature=True, wraparound=False
 """How far one consumer of a stream has come: delivered, ack floor, pending and redelivered messages.
 
-Every change is packed into `changes` (33 bytes: kind, then a, b, c as u64 and d as i64, little-endian), which becomes one
-record of the stream's control log with the next commit; replaying the changes from a whole state gives the same again.
+Every change is packed into `changes` (33 bytes: kind, then a, b, c as u64 and d as i64, little-endian),
+which becomes one record of the stream's control log with the next commit; replaying the changes from a whole
+state gives the same again.
 
     kind                 a                   b                 c            d
     1 delivered          consumer sequence   stream sequence   deliveries   Unix ns
     2 acknowledged       consumer sequence   stream sequence   –            –
     3 starts at          –                   stream sequence   –            –
 
-The meaning is nats-server's ConsumerState: the consumer sequence counts deliveries, a pending message keeps the consumer
-sequence of its first delivery, and below the ack floor everything is acknowledged.
+The meaning is nats-server's ConsumerState: the consumer sequence counts deliveries, a pending message keeps
+the consumer sequence of its first delivery, and below the ack floor everything is acknowledged.
 """
 
 import struct
@@ -36,7 +37,8 @@ cdef enum:
 cdef class ConsumerStore:
     """The state of one consumer."""
 
-    def __init__(self, str name not None, uint32_t number, int ack_policy, bytes definition not None, list changed=None,
+    def __init__(self, str name not None, uint32_t number, int ack_policy, bytes definition not None,
+                 list changed=None,
                  control=None):
         """Make a consumer that has seen nothing.
 
@@ -69,11 +71,13 @@ cdef class ConsumerStore:
         return taken
 
     def start_at(self, uint64_t stream_sequence):
-        """Set where a new consumer begins: everything up to this stream sequence counts as delivered and acknowledged."""
+        """Set where a new consumer begins: everything up to this stream sequence counts as delivered and
+        acknowledged."""
         self.delivered_stream = self.floor_stream = stream_sequence
         self.note(STARTS, 0, stream_sequence, 0, 0)
 
-    def delivered(self, uint64_t consumer_sequence, uint64_t stream_sequence, uint64_t deliveries, int64_t timestamp_ns):
+    def delivered(self, uint64_t consumer_sequence, uint64_t stream_sequence, uint64_t deliveries,
+                  int64_t timestamp_ns):
         """Note a delivery.
 
         Args:
@@ -84,11 +88,13 @@ cdef class ConsumerStore:
         self.note(DELIVERED, consumer_sequence, stream_sequence, deliveries, timestamp_ns)
 
     def ack(self, uint64_t consumer_sequence, uint64_t stream_sequence):
-        """Note an acknowledgement (or a TERM); with ACK_ALL of everything up to it. One for nothing pending is ignored."""
+        """Note an acknowledgement (or a TERM); with ACK_ALL of everything up to it. One for nothing pending
+        is ignored."""
         self.apply_ack(consumer_sequence, stream_sequence)
         self.note(ACKNOWLEDGED, consumer_sequence, stream_sequence, 0, 0)
 
-    cdef int apply_delivered(self, uint64_t consumer_sequence, uint64_t sequence, uint64_t count, int64_t ts) except -1:
+    cdef int apply_delivered(self, uint64_t consumer_sequence, uint64_t sequence, uint64_t count,
+                             int64_t ts) except -1:
         self.delivered_consumer = max(self.delivered_consumer, consumer_sequence)
         self.delivered_stream = max(self.delivered_stream, sequence)
         if self.ack_policy == ACK_NONE:
@@ -128,7 +134,8 @@ cdef class ConsumerStore:
         return 0
 
     def state(self):
-        """Return the state as plain values: two (consumer, stream) pairs, pending and redelivered as dicts."""
+        """Return the state as plain values: two (consumer, stream) pairs, pending and redelivered as
+        dicts."""
         return {
             "delivered": (self.delivered_consumer, self.delivered_stream),
             "ack_floor": (self.floor_consumer, self.floor_stream),
@@ -138,7 +145,8 @@ cdef class ConsumerStore:
 
     def export(self):
         """Return the whole state as bytes for the control log."""
-        parts = [STATE.pack(len(self.pending), len(self.redelivered), self.delivered_consumer, self.delivered_stream,
+        parts = [STATE.pack(len(self.pending), len(self.redelivered), self.delivered_consumer,
+                            self.delivered_stream,
                             self.floor_consumer, self.floor_stream)]
         parts.extend(PENDING.pack(sequence, *one) for sequence, one in self.pending.items())
         parts.extend(REDELIVERED.pack(*pair) for pair in self.redelivered.items())

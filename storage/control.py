@@ -1,7 +1,8 @@
 """The control log of one stream: its definition and its consumers. It knows nothing of messages.
 
-A log file (record.pyx draws header and records) of kind 2. A file begins with a whole state, closed by SNAPSHOT_END, and
-goes on with changes; when it has grown well beyond its state, the next file takes its place. A file without SNAPSHOT_END
+A log file (record.pyx draws header and records) of kind 2. A file begins with a whole state, closed by
+SNAPSHOT_END, and goes on with changes; when it has grown well beyond its state, the next file takes its
+place. A file without SNAPSHOT_END
 was never finished: the one before it counts.
 
     kind                  sequence         subject   headers                    payload
@@ -12,8 +13,8 @@ was never finished: the one before it counts.
     20 CONSUMER_GONE      consumer number  –         –                          –
     21 SNAPSHOT_END       –                –         –                          –
 
-The definition is written twice, so that one damaged record does not cost a stream its name. Definitions of encrypted
-streams are sealed by the codec; names are not.
+The definition is written twice, so that one damaged record does not cost a stream its name. Definitions of
+encrypted streams are sealed by the codec; names are not.
 """
 
 from typing import Protocol
@@ -52,7 +53,8 @@ class ControlLog:
     """A stream's definition and consumers, and the log that keeps them."""
 
     def __init__(self, changed: list[ConsumerStore]) -> None:
-        """Hold nothing yet; `changed` is the store's list of consumers whose changes go to their log before a commit."""
+        """Hold nothing yet; `changed` is the store's list of consumers whose changes go to their log before
+        a commit."""
         self.log: LogFile | None = None
         self.sealer: Sealer | None = None
         self.envelope = b""

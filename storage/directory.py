@@ -5,8 +5,8 @@
                      00000002.150.idx the sidecar of a sealed one, with its number of rows
                      state.a state.b  checkpoints, written in turn
 
-It is the backing of its StreamStore. The store (store.py) owns the journal and decides when to flush, checkpoint and
-compact; here is how.
+It is the backing of its StreamStore. The store (store.py) owns the journal and decides when to flush,
+checkpoint and compact; here is how.
 """
 
 from collections.abc import Callable
@@ -57,7 +57,12 @@ class StreamDirectory:
     def envelope(self) -> bytes:
         """Return what a start needs to know of the stream before its definition can be read, as JSON."""
         codec = self.codec.describe() if self.codec else None
-        values = {"name": self.name, "limits": asdict(self.stream.limits), "codec": codec, "async": self.is_async}
+        values = {
+            "name": self.name,
+            "limits": asdict(self.stream.limits),
+            "codec": codec,
+            "async": self.is_async,
+        }
         return orjson.dumps(values)
 
     def apply_envelope(self) -> None:
@@ -100,7 +105,9 @@ class StreamDirectory:
         log.wants_sync = not self.is_async
         return log
 
-    def header_of(self, log: LogFile, base: int, replaces: int, kind: int = record.KIND_SEGMENT) -> record.LogHeader:
+    def header_of(
+        self, log: LogFile, base: int, replaces: int, kind: int = record.KIND_SEGMENT
+    ) -> record.LogHeader:
         """Return the header that a log's file begins with."""
         return record.LogHeader(kind, log.salt, log.number, self.number, base, self.store.clock(), replaces)
 
@@ -109,7 +116,8 @@ class StreamDirectory:
         return self._new_file("log", record.KIND_SEGMENT, base)
 
     def replacement_log(self, segment: Segment) -> LogFile:
-        """Return a numbered log for what compaction leaves of a segment; its file is written past the journal."""
+        """Return a numbered log for what compaction leaves of a segment; its file is written past the
+        journal."""
         return self._number_file("log")
 
     def opened_copy(self, target: LogFile, end: int) -> LogFile:
@@ -148,7 +156,7 @@ class StreamDirectory:
 
     def rebuild_columns(self, segment: Segment) -> None:
         """Make the columns of a segment from its records; dead rows stay dead."""
-        from storage.recovery import rebuild_columns  # noqa: PLC0415 (recovery imports this module)
+        from storage.recovery import rebuild_columns
 
         rebuild_columns(self.stream, segment)
         segment.has_sidecar = False
@@ -187,7 +195,8 @@ class StreamDirectory:
         return logs
 
     def flush(self, log: LogFile, done: Callable[[int], None] | None = None) -> bool:
-        """Hand the durable bytes that a log holds in memory to the background writer; False: nothing to hand over.
+        """Hand the durable bytes that a log holds in memory to the background writer; False: nothing to hand
+        over.
 
         Args:
             done: called with the error number when they are in the file.
@@ -289,7 +298,8 @@ class StreamDirectory:
 
 
 class StreamCheckpoint:
-    """One checkpoint on its way: first the logs go to their files, then everything is synced, then the state."""
+    """One checkpoint on its way: first the logs go to their files, then everything is synced, then the
+    state."""
 
     def __init__(
         self,
@@ -322,7 +332,9 @@ class StreamCheckpoint:
             elif log.flushable_bytes == 0 and log.written < log.durable:
                 # A flush is under way; ask again behind it.
                 self._waiting += 1
-                self.directory.store.background.call(lambda: None, lambda error, nanoseconds: self._flushed(error))
+                self.directory.store.background.call(
+                    lambda: None, lambda error, nanoseconds: self._flushed(error)
+                )
         if self.directory.stream.failure is not None:
             self._error = self._error or 5
         if self._waiting == 0:
@@ -391,7 +403,8 @@ class StreamCheckpoint:
         self.directory.store.checkpoint_finished(self, error)
 
     def _remove_dropped(self) -> None:
-        """Unlink what no checkpoint names any more; a crash that undoes it leaves files that the next start removes."""
+        """Unlink what no checkpoint names any more; a crash that undoes it leaves files that the next start
+        removes."""
         directory = self.directory
         files = directory.store.files
         for log in self._dropped:

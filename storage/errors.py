@@ -18,7 +18,8 @@ class ReadFailed(StorageError):
 
 
 class WriteFailed(StorageError):
-    """A write or a sync failed; nothing of that commit is acknowledged and the store refuses writes from now on."""
+    """A write or a sync failed; nothing of that commit is acknowledged and the store refuses writes from now
+    on."""
 
 
 class StorageFull(WriteFailed):

@@ -1,11 +1,12 @@
 """The only place that opens, reads, writes, syncs, renames and unlinks files.
 
-Everything in storage/ is given a `Files` and reaches the disk through it, so that tests can record every write and
-replay every crash (tests/support/faulty_files.py). Paths are relative to the root, "/" between parts.
+Everything in storage/ is given a `Files` and reaches the disk through it, so that tests can record every
+write and replay every crash (tests/support/faulty_files.py). Paths are relative to the root, "/" between
+parts.
 
-Nothing is durable before a sync: bytes of a file after `File.fdatasync`, names (created, renamed, unlinked) after
-`Files.sync_directory` of the directory that holds them. Every method raises OSError as the system gave it; the callers
-turn it into storage.errors with the path and offset.
+Nothing is durable before a sync: bytes of a file after `File.fdatasync`, names (created, renamed, unlinked)
+after `Files.sync_directory` of the directory that holds them. Every method raises OSError as the system gave
+it; the callers turn it into storage.errors with the path and offset.
 """
 
 import os
@@ -17,7 +18,8 @@ class File(Protocol):
 
     @property
     def direct_fd(self) -> int:
-        """A descriptor that compiled code may pread, pwrite and fdatasync itself, or -1: go through the methods."""
+        """A descriptor that compiled code may pread, pwrite and fdatasync itself, or -1: go through the
+        methods."""
 
     def pread(self, size: int, offset: int) -> bytes:
         """Read up to `size` bytes at `offset`; fewer only at the end of the file."""

@@ -12,15 +12,18 @@ cdef enum:
 
 
 cdef class Segment:
-    cdef readonly uint64_t base         # sequence of row 0; row r is sequence base + r, whether it holds a message or not
+    # sequence of row 0; row r is sequence base + r, whether it holds a message or not
+    cdef readonly uint64_t base
     cdef readonly uint32_t rows
     cdef uint32_t capacity
     cdef uint8_t *block                 # owns the columns; NULL: they are in the sidecar only
     cdef int64_t *timestamp             # Unix ns
-    cdef uint32_t *offset               # of the record in the log; for a row that never held one: of the next record
+    # of the record in the log; for a row that never held one: of the next record
+    cdef uint32_t *offset
     cdef uint32_t *subject              # id; of a dead row it may mean another subject by now
     cdef uint32_t *size                 # accounted bytes
-    cdef uint32_t *previous             # distance to the previous message of the same subject when it was appended
+    # distance to the previous message of the same subject when it was appended
+    cdef uint32_t *previous
     cdef uint64_t *dead                 # bitmap, NULL: none
     cdef uint32_t dead_words
     cdef readonly uint32_t live
@@ -56,7 +59,8 @@ cdef class StreamIndex:
 
     cdef Segment segment_of(self, uint64_t sequence)
     cdef int ensure(self, Segment segment) except -1
-    cdef int add_row(self, uint64_t sequence, int64_t timestamp_ns, uint32_t id, uint32_t size, uint32_t offset) except -1
+    cdef int add_row(self, uint64_t sequence, int64_t timestamp_ns, uint32_t id, uint32_t size,
+                     uint32_t offset) except -1
     cdef int add_gap(self, uint64_t last, uint32_t offset) except -1
     cdef bint remove_row(self, uint64_t sequence) except -1
     cdef int drop_segment(self, Segment segment) except -1

@@ -1,19 +1,21 @@
 # cython: language_level=3, embedsignature=True, wraparound=False
 """Where every message of a stream is: columns per segment, and what is known per subject.
 
-A segment has one row per sequence from its base on, 24 bytes in five columns, and one bit that says deleted. Rows are
-found by subtraction. The columns of a sealed segment are dropped when nobody asked for a while, and read again from the
-sidecar (storage/sidecar.py) when somebody does: sealed and unread, a message costs its bit.
+A segment has one row per sequence from its base on, 24 bytes in five columns, and one bit that says deleted.
+Rows are found by subtraction. The columns of a sealed segment are dropped when nobody asked for a while, and
+read again from the sidecar (storage/sidecar.py) when somebody does: sealed and unread, a message costs its
+bit.
 
-Messages of one subject are chained backwards: a row knows the distance to the one before. Deleting does not touch the
-chain; a walk steps over dead rows, and falls back to a scan of the subject column (about 4 rows in a nanosecond) where
-the chain leads into a segment that is gone. Per subject, `first` is only a lower bound that `first_of` makes exact.
+Messages of one subject are chained backwards: a row knows the distance to the one before. Deleting does not
+touch the chain; a walk steps over dead rows, and falls back to a scan of the subject column (about 4 rows in
+a nanosecond) where the chain leads into a segment that is gone. Per subject, `first` is only a lower bound
+that `first_of` makes exact.
 
 It knows nothing of bytes on disk but the offset that it is told. All of it belongs to one thread.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 from storage.subjects cimport subject_t
@@ -188,12 +190,14 @@ cdef class Segment:
         self.grow_dead()
         return PyBytes_FromStringAndSize(<char *>self.dead, size)
 
-    def restore(self, uint32_t rows, uint32_t live, uint64_t live_bytes, int64_t last_timestamp, bytes dead not None):
+    def restore(self, uint32_t rows, uint32_t live, uint64_t live_bytes, int64_t last_timestamp,
+                bytes dead not None):
         """Set what a checkpoint knows of the segment; the columns come by import_columns."""
         self.rows, self.live, self.live_bytes, self.last_timestamp = rows, live, live_bytes, last_timestamp
         if dead:
             self.grow_dead()
-            memcpy(self.dead, PyBytes_AS_STRING(dead), min(<size_t>PyBytes_GET_SIZE(dead), self.dead_words * 8))
+            memcpy(self.dead, PyBytes_AS_STRING(dead), min(<size_t>PyBytes_GET_SIZE(dead),
+                                                           self.dead_words * 8))
 
     def memory_bytes(self):
         """Return how many bytes the rows take in memory."""
@@ -253,7 +257,8 @@ cdef class StreamIndex:
             self.backing.load_columns(self, segment)
         return 0
 
-    cdef int add_row(self, uint64_t sequence, int64_t timestamp_ns, uint32_t id, uint32_t size, uint32_t offset) except -1:
+    cdef int add_row(self, uint64_t sequence, int64_t timestamp_ns, uint32_t id, uint32_t size,
+                     uint32_t offset) except -1:
         """Add the message `sequence`, the next of the hot segment, and count it."""
         cdef Segment hot = self.hot
         cdef uint32_t row = hot.rows
@@ -336,7 +341,7 @@ cdef class StreamIndex:
         entry = &self.subjects.entries[id]
         entry.count -= 1
         if entry.count == 0:
-            self.subjects.free(id)
+            self.subjects.release(id)
         elif entry.last == sequence:
             if entry.count == 1 and entry.first != sequence and self.is_live_of(id, entry.first):
                 entry.last = entry.first
@@ -420,7 +425,8 @@ cdef class StreamIndex:
         return self.scan_back(id, sequence)
 
     cdef uint64_t scan_back(self, uint32_t id, uint64_t sequence) except? 0:
-        """Return the last live message of subject `id` before `sequence`, or 0, by looking at the subject column."""
+        """Return the last live message of subject `id` before `sequence`, or 0, by looking at the subject
+        column."""
         cdef Py_ssize_t index = self.segment_index(sequence)
         cdef Segment segment
         cdef long long row
@@ -447,7 +453,8 @@ cdef class StreamIndex:
             segment = <Segment>self.segments[index]
             if segment.live:
                 self.ensure(segment)
-                for row in range(<uint32_t>(sequence - segment.base) if sequence > segment.base else 0, segment.rows):
+                for row in range(<uint32_t>(sequence - segment.base) if sequence > segment.base else 0,
+                                 segment.rows):
                     if segment.subject[row] == id and not segment.is_dead(row):
                         return segment.base + row
             index += 1
@@ -457,7 +464,6 @@ cdef class StreamIndex:
         """Return the first live message of a subject that has one."""
         cdef subject_t *entry = &self.subjects.entries[id]
         cdef uint64_t sequence
-        cdef uint32_t steps
         if entry.count == 1:
             entry.first = entry.last
             return entry.last
@@ -466,7 +472,7 @@ cdef class StreamIndex:
         if entry.count <= 256:
             # Fewer steps back from the newest than a scan forward would look at.
             sequence = entry.last
-            for steps in range(entry.count - 1):
+            for _ in range(entry.count - 1):
                 sequence = self.previous_of(id, sequence)
         else:
             sequence = self.scan_forward(id, max(entry.first, self.first_sequence))

@@ -62,7 +62,8 @@ cdef class Journal:
     cdef readonly uint64_t round        # what is appended now becomes part of this round
     cdef readonly uint64_t durable_round
     cdef readonly uint64_t flight_round
-    cdef readonly int failed            # errno of the write or sync that failed; nothing is written afterwards
+    # errno of the write or sync that failed; nothing is written afterwards
+    cdef readonly int failed
     cdef public object on_durable       # called after each commit, with (error number, nanoseconds)
     cdef readonly uint64_t commits
     cdef readonly uint64_t bytes_written

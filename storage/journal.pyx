@@ -1,34 +1,41 @@
 # cython: language_level=3, embedsignature=True, wraparound=False
-"""The journal of a worker: one write and one sync for all that arrived in a round, however many streams it touches.
+"""The journal of a worker: one write and one sync for all that arrived in a round, however many streams it
+touches.
 
-It is physical: an entry says "these bytes belong at this offset of this file". Replaying it twice does no harm, it knows
-nothing of records, and the same bytes go unchanged to the log file later. THE FORMAT IS DRAWN HERE (little-endian).
+It is physical: an entry says "these bytes belong at this offset of this file". Replaying it twice does no
+harm, it knows nothing of records, and the same bytes go unchanged to the log file later. THE FORMAT IS DRAWN
+HERE (little-endian).
 
-    Each entry has its header and path twice, so that a flipped bit there does not cost the bytes of a whole commit.
+    Each entry has its header and path twice, so that a flipped bit there does not cost the bytes of a whole
+    commit.
 
-    journal file: a page of 4,096 bytes, then frames, each at a multiple of 4,096 (a page that holds synced bytes is
-    never written again). Files have a fixed size, are written full once and then used again and again: overwriting
-    allocated blocks syncs several times faster than growing a file (measured: 512 KiB in 0.3 ms against 1.9 ms).
+    journal file: a page of 4,096 bytes, then frames, each at a multiple of 4,096 (a page that holds synced
+    bytes is never written again). Files have a fixed size, are written full once and then used again and
+    again: overwriting allocated blocks syncs several times faster than growing a file (measured: 512 KiB in
+    0.3 ms against 1.9 ms).
 
     first page                              frame                               entry
      0  8  "MIDGEJNL"                        0  8  "MIDGEFRM"                    0  4  length of all
-     8  8  position of this byte             8  8  position of this byte         4  4  CRC32C of bytes 8 .. 24 and path,
+     8  8  position of this byte             8  8  position of this byte    4  4  CRC32C of 8 .. 24, path,
                                                                                        seeded as the body's is
     16  8  bytes in this file               16  4  bytes of the body             8  8  offset in the file
     24  8  everything below this            20  4  entries                      16  4  bytes of data
            position is not needed           24  4  CRC32C of the body,          20  2  bytes of the path
     32  2  version, 1                              seeded with the position     22  1  kind: 1 write, 2 remove
-    34  2  use: 0, or 1 for a spare         28  4  CRC32C of bytes 0 .. 28      23  1  0 in the first copy, 1 in the second
-    36  4  CRC32C of bytes 0 .. 36          32  …  entries                      24  …  path, second copy, path, data
+    34  2  use: 0, or 1 for a spare         28  4  CRC32C of bytes 0 .. 28      23  1  0 first copy, 1 second
+    36  4  CRC32C of bytes 0 .. 36          32  …  entries                      24  …  path, again, path, data
 
-A *position* counts bytes since the journal began and never goes back, so a frame left from an earlier use of the file is
-not taken for a new one. A frame is valid whole or, when another frame follows it (an empty one is written when the
-journal falls idle), entry by entry; the last one, if broken, is a commit that was never acknowledged: see
-journal_reader.py. `remove` names a file, or a directory when the path ends in "/", that is gone with all that was in it. The position in the first page of a spare, a file whose frames are not needed any more,
-is where the journal was by then: the next start goes on above it, so that no old frame can pass for a new one.
+A *position* counts bytes since the journal began and never goes back, so a frame left from an earlier use of
+the file is not taken for a new one. A frame is valid whole or, when another frame follows it (an empty one
+is written when the journal falls idle), entry by entry; the last one, if broken, is a commit that was never
+acknowledged: see journal_reader.py. `remove` names a file, or a directory when the path ends in "/", that is
+gone with all that was in it. The position in the first page of a spare, a file whose frames are not needed
+any more,
+is where the journal was by then: the next start goes on above it, so that no old frame can pass for a new
+one.
 
-A *round* is what callers wait for: everything appended before `commit` returned round n is durable when `durable_round`
-reaches n. One frame is on its way at a time; what arrives meanwhile forms the next.
+A *round* is what callers wait for: everything appended before `commit` returned round n is durable when
+`durable_round` reaches n. One frame is on its way at a time; what arrives meanwhile forms the next.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -57,9 +64,11 @@ def first_page(uint64_t start, uint64_t capacity, uint64_t released, *, int use=
 
 
 cdef uint64_t whole_records(LogFile log, uint64_t room) noexcept:
-    """Return how many bytes up to `room` can be drained without cutting a record; all of `room` when even one is longer.
+    """Return how many bytes up to `room` can be drained without cutting a record; all of `room` when even
+    one is longer.
 
-    A commit that is not the last one then never ends within a record, so a broken record is damage and not a cut.
+    A commit that is not the last one then never ends within a record, so a broken record is damage and not a
+    cut.
     """
     cdef const uint8_t *start = log.tail.data + (log.drained - log.tail_start)
     cdef uint64_t at = 128 if log.drained == 0 else 0
@@ -74,7 +83,8 @@ cdef uint64_t whole_records(LogFile log, uint64_t room) noexcept:
 cdef class Journal:
     """The frames of a worker's commits."""
 
-    def __cinit__(self, files, Writer writer not None, *, str directory="journal", uint64_t file_bytes=32 << 20,
+    def __cinit__(self, files, Writer writer not None, *, str directory="journal",
+                  uint64_t file_bytes=32 << 20,
                   uint64_t bytes_max=1 << 30, uint64_t start=0, uint64_t file_number=1, spares=(),
                   list dirty_logs=None):
         """Begin a new journal file at position `start`.
@@ -170,10 +180,11 @@ cdef class Journal:
         return 0
 
     def commit(self, *, bint force=False):
-        """Hand the next frame to the writer unless one is on its way; return the round that what was appended is in.
+        """Hand the next frame to the writer unless one is on its way; return the round that what was
+        appended is in.
 
-        When no log in the frame wants it (LogFile.wants_sync), the frame is written and not synced. Above bytes_max
-        nothing is handed over unless `force`.
+        When no log in the frame wants it (LogFile.wants_sync), the frame is written and not synced. Above
+        bytes_max nothing is handed over unless `force`.
 
         Raises:
             WriteFailed: an earlier commit failed; nothing is written any more.
@@ -225,12 +236,14 @@ cdef class Journal:
         self.commits += 1
         self.bytes_written += self.frame_used
         self.has_unsynced = not self.needs_sync
-        self.writer.write_frame(self.file, self.frame, self.frame_used, self.offset, self.needs_sync, self._finished)
+        self.writer.write_frame(self.file, self.frame, self.frame_used, self.offset, self.needs_sync,
+                                self._finished)
         self.offset += self.frame_used
         return self.flight_round if all_drained else self.round
 
     cdef int seal(self) except -1:
-        """Fill the entries' CRCs and the frame's header (whose CRCs the writer makes), and pad it to whole pages."""
+        """Fill the entries' CRCs and the frame's header (whose CRCs the writer makes), and pad it to whole
+        pages."""
         cdef frame_header_t header
         cdef entry_header_t *entry
         cdef uint8_t *at = self.frame.data + FRAME_HEADER_BYTES
@@ -322,7 +335,8 @@ cdef class Journal:
             self.on_durable(self.failed, nanoseconds)
 
     def release(self, uint64_t position):
-        """Note that nothing below `position` is needed any more; return (path, bytes) of the files that end below it.
+        """Note that nothing below `position` is needed any more; return (path, bytes) of the files that end
+        below it.
 
         The caller writes spare_page() into them and gives them back by add_spare.
         """
@@ -338,7 +352,8 @@ cdef class Journal:
         return first_page(self.position, capacity, self.released, use=SPARE)
 
     def retire(self):
-        """Return (path, bytes) of the current file; the journal is closed: everything is in the logs and synced."""
+        """Return (path, bytes) of the current file; the journal is closed: everything is in the logs and
+        synced."""
         assert self.is_clean
         self.file = None
         return self.file_path, self.file_capacity

@@ -1,8 +1,11 @@
 """Read the journal after a crash: which bytes belong where. journal.pyx draws the format.
 
-Files are read in the order of their positions. A frame that passes its checks counts whole. One that does not and has a
-valid frame behind it was acknowledged and then damaged: its entries count one by one, those whose header passes. One
-that does not and has none behind it is the torn end of a commit that nobody was told of: it counts for nothing.
+Files are read in the order of their positions. A frame that passes its checks counts whole. One that does
+not and has a
+valid frame behind it was acknowledged and then damaged: its entries count one by one, those whose header
+passes. One
+that does not and has none behind it is the torn end of a commit that nobody was told of: it counts for
+nothing.
 """
 
 import struct
@@ -48,7 +51,8 @@ class JournalContents:
     Attributes:
         entries: in order. end: position behind the last valid frame.
         torn: (path, offset in it, position) of the end that may hold a torn frame; None: no journal file.
-        damage: what was damaged, in words. spares: (path, bytes) of files that hold nothing. unreadable: paths of files that are not journal files.
+        damage: what was damaged, in words. spares: (path, bytes) of files that hold nothing. unreadable:
+            paths of files that are not journal files.
     """
 
     files: list[JournalFile]
@@ -61,7 +65,8 @@ class JournalContents:
 
 
 def read_first_page(path: str, data: bytes) -> tuple[int, int, int, bool]:
-    """Return (start, capacity, position below which nothing is needed, whether it is a spare) of a journal file.
+    """Return (start, capacity, position below which nothing is needed, whether it is a spare) of a journal
+    file.
 
     Raises:
         FileDamaged: it is no journal file.
@@ -95,7 +100,11 @@ def frame_at(file: JournalFile, offset: int) -> Frame | None:
     if offset + FRAME.size > len(data):
         return None
     magic, position, body_bytes, _, body_crc, header_crc = FRAME.unpack_from(data, offset)
-    if magic != b"MIDGEFRM" or position != file.start + offset or checksum(data[offset : offset + 28]) != header_crc:
+    if (
+        magic != b"MIDGEFRM"
+        or position != file.start + offset
+        or checksum(data[offset : offset + 28]) != header_crc
+    ):
         return None
     body = data[offset + FRAME.size : offset + FRAME.size + body_bytes]
     is_whole = len(body) == body_bytes and checksum(body, position & 0xFFFFFFFF) == body_crc
@@ -214,7 +223,8 @@ def load_files(files: Files, directory: str, contents: JournalContents) -> None:
 
 
 def spare_positions(file: File) -> tuple[int, int] | None:
-    """Return (where the journal was when this file became a spare, below what nothing was needed); None: it is none."""
+    """Return (where the journal was when this file became a spare, below what nothing was needed); None: it
+    is none."""
     try:
         start, _, released, is_spare = read_first_page("", file.pread(FIRST_PAGE_BYTES, 0))
     except FileDamaged:
@@ -253,7 +263,11 @@ def read_journal(files: Files, directory: str) -> JournalContents:
         file, frame = held
         if frame.is_whole:
             accept(contents, file, frame)
-            contents.torn = (file.path, frame.offset + frame.padded_bytes, frame.position + frame.padded_bytes)
+            contents.torn = (
+                file.path,
+                frame.offset + frame.padded_bytes,
+                frame.position + frame.padded_bytes,
+            )
         else:
             contents.torn = (file.path, frame.offset, frame.position)
     elif contents.files:

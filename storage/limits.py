@@ -18,8 +18,8 @@ REFUSALS = {
     MAXIMUM_PER_SUBJECT: "maximum messages per subject exceeded",
 }
 
-# A segment is sealed at this size: its columns (24 bytes a row) then take some 4 MiB for small messages, and one
-# rewrite by compaction stays short. nats-server uses 8 MiB blocks, osiris 500 MB segments.
+# A segment is sealed at this size: its columns (24 bytes a row) then take some 4 MiB for small messages, and
+# one rewrite by compaction stays short. nats-server uses 8 MiB blocks, osiris 500 MB segments.
 SEGMENT_BYTES = 32 << 20
 
 

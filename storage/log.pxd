@@ -17,14 +17,18 @@ cdef class LogFile:
     cdef readonly uint64_t end          # offset where the next record goes
     cdef readonly uint64_t drained      # bytes below are in a journal frame, written or being written
     cdef readonly uint64_t durable      # bytes below are in the journal and synced, or in the file and synced
-    cdef Block flushing                 # bytes flushing_start .. flushing_end on their way to the file, or None
+    # bytes flushing_start .. flushing_end on their way to the file, or None
+    cdef Block flushing
     cdef uint64_t flushing_start
     cdef uint64_t flushing_end
     cdef readonly uint64_t written      # bytes below are in the file (with the kernel)
     cdef readonly bint is_dirty         # it is in `dirty`
-    cdef list dirty                     # the journal's list of logs with bytes to drain; None for a memory log
-    cdef public uint64_t dirty_since    # journal position of its first frame since the last checkpoint, 0: none
+    # the journal's list of logs with bytes to drain; None for a memory log
+    cdef list dirty
+    # journal position of its first frame since the last checkpoint, 0: none
+    cdef public uint64_t dirty_since
     cdef public list overwrites         # (offset, bytes) to put over old bytes, not drained yet
+    cdef readonly uint64_t overwritten  # how often bytes were overwritten
     cdef public bint is_dropped         # its file goes: nothing more is written to it
     cdef public bint wants_sync         # a commit with bytes of it is synced
     cdef public object owner            # the stream directory that it belongs to

@@ -1,10 +1,11 @@
+from storage.directory import StreamDirectory
 from storage.files import File
 from storage.writer import Block
 
 class LogFile:
     file: File | None
     overwrites: list[tuple[int, bytes]]
-    owner: object
+    owner: StreamDirectory
     dirty_since: int
     is_dropped: bool
     wants_sync: bool
@@ -14,6 +15,8 @@ class LogFile:
     def path_bytes(self) -> bytes: ...
     @property
     def number(self) -> int: ...
+    @property
+    def overwritten(self) -> int: ...
     @property
     def salt(self) -> int: ...
     @property
@@ -33,7 +36,14 @@ class LogFile:
     @property
     def memory_bytes(self) -> int: ...
     def __init__(
-        self, path: str, number: int, salt: int, dirty: list[LogFile] | None, *, end: int = 0, owner: object = None
+        self,
+        path: str,
+        number: int,
+        salt: int,
+        dirty: list[LogFile] | None,
+        *,
+        end: int = 0,
+        owner: StreamDirectory | None = None,
     ) -> None: ...
     def append(self, data: bytes) -> None: ...
     def overwrite(self, offset: int, data: bytes) -> None: ...

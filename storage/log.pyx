@@ -1,9 +1,10 @@
 # cython: language_level=3, embedsignature=True, wraparound=False
-"""One append-only log file (record.pyx draws its bytes): its unwritten tail in memory, the rest read from the file.
+"""One append-only log file (record.pyx draws its bytes): its unwritten tail in memory, the rest read from
+the file.
 
-The life of a byte: `reserve` puts it into the tail; the journal drains it into a frame (drained), the frame is synced
-(durable); then `take_flushable` hands the durable part of the tail to the background writer as one block, which stays
-readable here until `flushed`. A memory log is a tail that is never drained.
+The life of a byte: `reserve` puts it into the tail; the journal drains it into a frame (drained), the frame
+is synced (durable); then `take_flushable` hands the durable part of the tail to the background writer as one
+block, which stays readable here until `flushed`. A memory log is a tail that is never drained.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -42,7 +43,8 @@ cdef class LogFile:
         return 0
 
     cdef uint8_t *reserve(self, uint64_t size) except NULL:
-        """Return where `size` bytes at offset `end` go; the caller fills all of them, then adds `size` to `end`."""
+        """Return where `size` bytes at offset `end` go; the caller fills all of them, then adds `size` to
+        `end`."""
         cdef size_t used = <size_t>(self.end - self.tail_start)
         if used + size > self.tail.capacity:
             self.tail.grow(used + size)
@@ -59,6 +61,7 @@ cdef class LogFile:
     def overwrite(self, uint64_t offset, bytes data not None):
         """Put `data` over bytes that were appended before; it takes the same way to the disk as an append."""
         cdef uint64_t size = PyBytes_GET_SIZE(data)
+        self.overwritten += 1
         if offset >= self.tail_start:
             memcpy(self.tail.data + (offset - self.tail_start), PyBytes_AS_STRING(data), size)
         if not self.is_memory and offset < self.drained:
@@ -145,7 +148,9 @@ cdef class LogFile:
     @property
     def flushable_bytes(self):
         """How many durable bytes wait in memory for the file."""
-        return self.durable - self.tail_start if self.flushing is None and self.durable > self.tail_start else 0
+        if self.flushing is not None or self.durable <= self.tail_start:
+            return 0
+        return self.durable - self.tail_start
 
     @property
     def memory_bytes(self):
@@ -153,7 +158,8 @@ cdef class LogFile:
         return self.tail.capacity + (self.flushing.capacity if self.flushing is not None else 0)
 
     def take_flushable(self):
-        """Return (block, start, size, offset) of the durable bytes in the tail, or None: none, or some are under way.
+        """Return (block, start, size, offset) of the durable bytes in the tail, or None: none, or some are
+        under way.
 
         They stay readable; call `flushed` when they are in the file.
         """

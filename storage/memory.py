@@ -32,7 +32,9 @@ class MemoryBacking:
         raise AssertionError("columns of a memory stream were dropped")
 
 
-def memory_stream(limits: StreamLimits | None = None, *, first_sequence: int = 1, codec: Codec | None = None) -> StreamStore:
+def memory_stream(
+    limits: StreamLimits | None = None, *, first_sequence: int = 1, codec: Codec | None = None
+) -> StreamStore:
     """Return an empty stream in memory, whose first message gets `first_sequence`."""
     limits = limits or StreamLimits(segment_bytes=SEGMENT_BYTES)
     stream = StreamStore(MemoryBacking(), limits=limits, is_memory=True, codec=codec)

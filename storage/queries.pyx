@@ -1,9 +1,10 @@
 # cython: language_level=3, embedsignature=True, wraparound=False
-"""Questions about many messages of one stream: the next match, all matches, counts, last by subject, by time, purge.
+"""Questions about many messages of one stream: the next match, all matches, counts, last by subject, by
+time, purge.
 
-Two ways lead to the messages of a filter: the chains of the subjects that match (a cache miss a message, some 50 ns), or
-the subject column from end to end (half a nanosecond a row). `prefers_chains` takes the cheaper one; nothing walks
-messages on disk.
+Two ways lead to the messages of a filter: the chains of the subjects that match (a cache miss a message,
+some 50 ns), or the subject column from end to end (half a nanosecond a row). `prefers_chains` takes the
+cheaper one; nothing walks messages on disk.
 """
 
 import numpy
@@ -41,7 +42,8 @@ cdef class Numbers:
         """Return the numbers as a numpy array of uint64."""
         if self.count == 0:
             return numpy.empty(0, dtype=numpy.uint64)
-        return numpy.frombuffer(<const uint8_t[:self.count * 8]><const uint8_t *>self.values, dtype=numpy.uint64).copy()
+        return numpy.frombuffer(<const uint8_t[:self.count * 8]><const uint8_t *>self.values,
+                                dtype=numpy.uint64).copy()
 
 
 cdef inline bint dead_at(const uint64_t *dead, uint32_t row) noexcept nogil:
@@ -50,7 +52,8 @@ cdef inline bint dead_at(const uint64_t *dead, uint32_t row) noexcept nogil:
 
 cdef uint64_t count_rows(const uint32_t *subject, const uint64_t *dead, uint32_t start, uint32_t stop,
                          const uint8_t *marks) noexcept nogil:
-    """Count live rows start .. stop whose subject is marked. Ids in the column are below the size of `marks`."""
+    """Count live rows start .. stop whose subject is marked. Ids in the column are below the size of
+    `marks`."""
     cdef uint64_t count = 0
     cdef uint32_t row
     if dead == NULL:
@@ -154,7 +157,8 @@ def read_next(StreamStore stream not None, SubjectFilter filter not None, uint64
     """Return the first Message at or after `start` that matches, or None.
 
     Raises:
-        RecordDamaged: it does not pass its checks; asking again passes over it. ReadFailed: no reading from the file.
+        RecordDamaged: it does not pass its checks; asking again passes over it. ReadFailed: no reading from
+        the file.
     """
     cdef uint64_t sequence = next_match(stream, filter, start)
     return stream.get(sequence) if sequence else None
@@ -162,7 +166,8 @@ def read_next(StreamStore stream not None, SubjectFilter filter not None, uint64
 
 def find_all(StreamIndex index not None, SubjectFilter filter not None, uint64_t start=0, uint64_t stop=0,
              Py_ssize_t count_max=0):
-    """Return the matching sequences from `start` up to before `stop` (0: all), in order, as a numpy array of uint64.
+    """Return the matching sequences from `start` up to before `stop` (0: all), in order, as a numpy array of
+    uint64.
 
     With `count_max` only the first so many.
     """
@@ -177,7 +182,8 @@ def find_all(StreamIndex index not None, SubjectFilter filter not None, uint64_t
     if index.messages == 0 or start >= stop:
         return numbers.array()
     filter.refresh()
-    if not filter.matches_all and not count_max and prefers_chains(index, marked_messages(filter, &subjects), start):
+    if not filter.matches_all and not count_max and prefers_chains(index, marked_messages(filter, &subjects),
+                                                                   start):
         for id in range(table.size):
             if filter.marks[id] and table.entries[id].count:
                 sequence = table.entries[id].last
@@ -246,7 +252,8 @@ cdef uint64_t count_from(StreamIndex index, SubjectFilter filter, uint64_t start
     return count_between(index, filter, start, index.last_sequence + 1)
 
 
-cdef uint64_t count_between(StreamIndex index, SubjectFilter filter, uint64_t start, uint64_t stop) except? 0xFFFFFFFF:
+cdef uint64_t count_between(StreamIndex index, SubjectFilter filter, uint64_t start,
+                            uint64_t stop) except? 0xFFFFFFFF:
     """Count matching live messages start .. stop by scanning rows."""
     cdef Py_ssize_t at = index.segment_index(start)
     cdef Segment segment
@@ -279,7 +286,8 @@ cdef uint64_t count_between(StreamIndex index, SubjectFilter filter, uint64_t st
 
 def count_pending(StreamIndex index not None, SubjectFilter filter not None, uint64_t start, *,
                   bint last_per_subject=False):
-    """Return how many messages at or after `start` match; with `last_per_subject` only the newest of each subject."""
+    """Return how many messages at or after `start` match; with `last_per_subject` only the newest of each
+    subject."""
     cdef uint64_t count = 0
     cdef uint32_t id
     cdef SubjectTable table = filter.table
@@ -293,7 +301,8 @@ def count_pending(StreamIndex index not None, SubjectFilter filter not None, uin
 
 
 def last_sequence_of(StreamIndex index not None, bytes subject not None, uint64_t up_to=0):
-    """Return the sequence of the newest message of a literal subject (not above `up_to` unless 0), or None."""
+    """Return the sequence of the newest message of a literal subject (not above `up_to` unless 0), or
+    None."""
     cdef long long id = index.subjects.find(<const uint8_t *><char *>subject, <uint32_t>len(subject))
     cdef uint64_t sequence
     if id < 0:
@@ -305,7 +314,8 @@ def last_sequence_of(StreamIndex index not None, bytes subject not None, uint64_
 
 
 def last_sequences(StreamIndex index not None, SubjectFilter filter not None, uint64_t up_to=0):
-    """Return the newest message (not above `up_to` unless 0) of every matching subject: sorted numpy array of uint64."""
+    """Return the newest message (not above `up_to` unless 0) of every matching subject: sorted numpy array
+    of uint64."""
     cdef Numbers numbers = Numbers()
     cdef SubjectTable table = filter.table
     cdef uint32_t id

@@ -1,8 +1,8 @@
 # cython: language_level=3, embedsignature=True, wraparound=False
 """One record, and the header of the log file that holds it, as bytes. THE FORMAT IS DRAWN HERE.
 
-A log file is append-only: a header of 64 bytes, the same once more (without its salt no record could be checked), then
-records, each at a multiple of 8. All numbers are little-endian.
+A log file is append-only: a header of 64 bytes, the same once more (without its salt no record could be
+checked), then records, each at a multiple of 8. All numbers are little-endian.
 
     log file header                                   record
     offset size                                       offset size
@@ -18,10 +18,10 @@ records, each at a multiple of 8. All numbers are little-endian.
     56      4   0                                      …          subject, headers, payload
     60      4   CRC32C of bytes 0 .. 60                …   0..7   zeros up to a multiple of 8
 
-The CRC of a record starts from a seed made of the file's salt and the record's offset: whole, valid bytes that lie in
-the wrong file or place (a recycled block, a lost write) do not pass. Flags: 1 EXPIRES; 2 COMPRESSED; 4 ENCRYPTED;
-8 ERASED (the message was deleted and its bytes overwritten with zeros). A coded record (2 or 4) has subject and headers
-lengths 0; its payload is what storage/codec.py made of all three.
+The CRC of a record starts from a seed made of the file's salt and the record's offset: whole, valid bytes
+that lie in the wrong file or place (a recycled block, a lost write) do not pass. Flags: 1 EXPIRES; 2
+COMPRESSED; 4 ENCRYPTED; 8 ERASED (the message was deleted and its bytes overwritten with zeros). A coded
+record (2 or 4) has subject and headers lengths 0; its payload is what storage/codec.py made of all three.
 
     kind           sequence                      payload
     1 MESSAGE      the message's                 the message's
@@ -49,7 +49,8 @@ RECORDS_AT = RECORDS_START
 KIND_SEGMENT = 1
 KIND_CONTROL = 2
 KINDS = {
-    "message": MESSAGE, "tombstones": TOMBSTONES, "head": HEAD, "skip": SKIP, "truncate": TRUNCATE, "dead_map": DEAD_MAP,
+    "message": MESSAGE, "tombstones": TOMBSTONES, "head": HEAD, "skip": SKIP, "truncate": TRUNCATE,
+    "dead_map": DEAD_MAP,
 }
 FLAG_EXPIRES = EXPIRES
 FLAG_COMPRESSED = COMPRESSED
@@ -116,7 +117,8 @@ def decode_log_header(bytes data not None, str path not None):
             continue
         if raw.version != VERSION:
             raise FileDamaged(f"{path}: version {raw.version}, this program reads {VERSION}")
-        return LogHeader(raw.kind, raw.salt, raw.number, raw.stream, raw.base_sequence, raw.created_ns, raw.replaces)
+        return LogHeader(raw.kind, raw.salt, raw.number, raw.stream, raw.base_sequence, raw.created_ns,
+                         raw.replaces)
     raise FileDamaged(f"{path}: begins with {data[:8]!r}, and no copy of the header passes its check")
 
 
@@ -148,7 +150,8 @@ def encode(int kind, uint64_t sequence, int64_t timestamp_ns, bytes subject not 
 
 
 def decode(bytes data not None, Py_ssize_t position, uint32_t salt, uint64_t offset):
-    """Return the Record at `position` of `data`, read from `offset` of its file, or None: it does not pass its checks."""
+    """Return the Record at `position` of `data`, read from `offset` of its file, or None: it does not pass
+    its checks."""
     cdef record_header_t header
     cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
     if position < 0 or position >= size:
@@ -167,15 +170,17 @@ def decode(bytes data not None, Py_ssize_t position, uint32_t salt, uint64_t off
     cdef Py_ssize_t payload_at = headers_at + header.headers_length
     return Record(
         header.kind, header.flags, header.sequence, header.timestamp_ns, expires_ns,
-        data[at:headers_at], data[headers_at:payload_at], data[payload_at:position + <Py_ssize_t>header.length], padded,
+        data[at:headers_at], data[headers_at:payload_at],
+        data[payload_at:position + <Py_ssize_t>header.length], padded,
     )
 
 
-def find_next(bytes data not None, Py_ssize_t position, uint32_t salt, uint64_t offset, uint64_t after_sequence):
+def find_next(bytes data not None, Py_ssize_t position, uint32_t salt, uint64_t offset,
+              uint64_t after_sequence):
     """Return the position of the next whole record at or after `position`, or len(data): there is none.
 
-    Used after a damaged record whose length cannot be trusted: tries every multiple of 8. `offset` is where in the file
-    data[0] was read; a MESSAGE counts only when its sequence is above `after_sequence`.
+    Used after a damaged record whose length cannot be trusted: tries every multiple of 8. `offset` is where
+    in the file data[0] was read; a MESSAGE counts only when its sequence is above `after_sequence`.
     """
     cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
     cdef const uint8_t *start = <const uint8_t *>PyBytes_AS_STRING(data)

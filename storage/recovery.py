@@ -2,8 +2,8 @@
 
 1. *checkpoints*: the newest valid one of every stream directory.
 2. *journal*: what it says since then is written into the log files again; what it removed is removed.
-3. *streams*: rows and subjects from the checkpoint, then the records behind it; without a checkpoint, all records.
-4. *aside*: directories that cannot be understood go to `aside/`, whole.
+3. *streams*: rows and subjects from the checkpoint, then the records behind it; without a checkpoint, all
+records. 4. *aside*: directories that cannot be understood go to `aside/`, whole.
 
 The work of 2 and 3 depends on what was written since the checkpoints, not on what is stored.
 """
@@ -46,8 +46,8 @@ class Recovery:
         self._ends: dict[str, int] = {}
         self._first_positions: dict[str, int] = {}
         self._removed: set[str] = set()
-        # Directories of which a checkpoint is damaged: the journal may be gone that the other one relies on, so the
-        # logs count as far as they go.
+        # Directories of which a checkpoint is damaged: the journal may be gone that the other one relies on,
+        # so the logs count as far as they go.
         self._fallback: set[str] = set()
         self._sealed_bodies: dict[str, tuple[int, int, bytes]] = {}
 
@@ -244,7 +244,9 @@ class Recovery:
             generation, position, body = self._sealed_bodies[path]
             state = checkpoint.decode_body(generation, position, directory.codec.open_blob(body))
         logs = [name for name in names if name.endswith(".log")]
-        missing = state is not None and {one.number for one in state.segments} - {int(name[:8]) for name in logs}
+        missing = state is not None and {one.number for one in state.segments} - {
+            int(name[:8]) for name in logs
+        }
         if state is None or (missing and path in self._fallback):
             self._rebuild(directory, logs)
         else:
@@ -263,7 +265,9 @@ class Recovery:
             file.close()
         return record.decode_log_header(data, path), data
 
-    def _load_control(self, directory: StreamDirectory, names: list[str], state: checkpoint.Checkpoint | None) -> None:
+    def _load_control(
+        self, directory: StreamDirectory, names: list[str], state: checkpoint.Checkpoint | None
+    ) -> None:
         """Take the newest control log that is complete."""
         path = directory.path
         chosen: tuple[LogFile, ControlLog] | None = None
@@ -280,11 +284,15 @@ class Recovery:
             if path not in self._fallback:
                 data = data[: known_end or len(data)]
             control = ControlLog(self.store.changed_consumers)
-            end, damage, complete = control.replay(data[record.RECORDS_AT :], record.RECORDS_AT, header.salt, log_path)
+            end, damage, complete = control.replay(
+                data[record.RECORDS_AT :], record.RECORDS_AT, header.salt, log_path
+            )
             if chosen is None and control.envelope and (complete or damage or len(names) == 1):
                 for text in damage:
                     self.store.report(text)
-                log = LogFile(log_path, header.number, header.salt, self.store.journal_logs, end=end, owner=directory)
+                log = LogFile(
+                    log_path, header.number, header.salt, self.store.journal_logs, end=end, owner=directory
+                )
                 chosen = (log, control)
         if chosen is None:
             raise FileDamaged(f"{path}: no control log can be read")
@@ -293,7 +301,9 @@ class Recovery:
         directory.apply_envelope()
         log.wants_sync = not directory.is_async
 
-    def _open_segment_log(self, directory: StreamDirectory, header: record.LogHeader, path: str, end: int) -> LogFile:
+    def _open_segment_log(
+        self, directory: StreamDirectory, header: record.LogHeader, path: str, end: int
+    ) -> LogFile:
         log = LogFile(path, header.number, header.salt, self.store.journal_logs, end=end, owner=directory)
         log.wants_sync = not directory.is_async
         return log
@@ -309,7 +319,7 @@ class Recovery:
                 self.store.report(str(error))
                 self._set_aside(path)
         present = {header.number for header in headers.values()}
-        for name in sorted(headers, key=lambda name: (headers[name].replaces or headers[name].number)):
+        for name in sorted(headers, key=lambda name: headers[name].replaces or headers[name].number):
             header = headers[name]
             if header.replaces in present and header.replaces:
                 # Compaction had not finished: the old segment is there, this is a part of its copy.
@@ -373,7 +383,8 @@ class Recovery:
                 self._lose_segment(directory, segment)
 
     def _apply_newer(self, directory: StreamDirectory, path: str) -> None:
-        """Apply a log that was made after the checkpoint; a compacted copy is not needed, its original is there."""
+        """Apply a log that was made after the checkpoint; a compacted copy is not needed, its original is
+        there."""
         try:
             header, _ = self._read_header(path)
         except (FileDamaged, OSError) as error:
@@ -390,7 +401,8 @@ class Recovery:
             directory.stream.mark_lost(sequence)
 
     def _drop_orphans(self, directory: StreamDirectory, names: list[str]) -> None:
-        """Remove files whose removal a crash undid: those that neither the checkpoint nor the journal knows."""
+        """Remove files whose removal a crash undid: those that neither the checkpoint nor the journal
+        knows."""
         used = {log.path for log in directory.logs()} | {log.path for log in directory.dropped}
         used.update(directory.sidecar_path(segment) for segment in directory.stream.segments)
         for name in names:

@@ -1,8 +1,9 @@
 # cython: language_level=3, embedsignature=True, wraparound=False
 """Apply the records of a log to a stream again: how recovery brings rows, subjects and deletes back.
 
-A record that does not pass its checks costs itself: where the next whole record begins is found by its length or, when
-that cannot be trusted, by trying every multiple of 8. Sequences that are missing then are the stream's `lost` ones.
+A record that does not pass its checks costs itself: where the next whole record begins is found by its
+length or, when that cannot be trusted, by trying every multiple of 8. Sequences that are missing then are
+the stream's `lost` ones.
 """
 
 from heapq import heappush
@@ -16,7 +17,8 @@ from storage.record import find_next
 from storage.index cimport Segment
 from storage.log cimport LogFile
 from storage.record cimport (
-    COMPRESSED, DEAD_MAP, ENCRYPTED, ERASED, EXPIRES, HEAD, HEADER_BYTES, MESSAGE, RECORDS_START, SKIP, TOMBSTONES, TRUNCATE,
+    COMPRESSED, DEAD_MAP, ENCRYPTED, ERASED, EXPIRES, HEAD, HEADER_BYTES, MESSAGE, RECORDS_START, SKIP,
+    TOMBSTONES, TRUNCATE,
     crc32c_choose, record_check, record_header_t, record_padded, record_seal,
 )
 from storage.stream cimport StreamStore
@@ -52,9 +54,11 @@ def move_end(LogFile log not None, uint64_t end):
     log.tail_start = log.end = log.drained = log.durable = log.written = end
 
 
-def replay_log(StreamStore stream not None, bytes data not None, uint64_t start, uint32_t salt, str path not None, *,
+def replay_log(StreamStore stream not None, bytes data not None, uint64_t start, uint32_t salt,
+               str path not None, *,
                bint compacted=False):
-    """Apply the records of the hot log; data[0] lies at offset `start` of it, and all of `data` was acknowledged.
+    """Apply the records of the hot log; data[0] lies at offset `start` of it, and all of `data` was
+    acknowledged.
 
     Args:
         compacted: sequences that are not there were deleted, not lost.
@@ -85,7 +89,8 @@ def replay_log(StreamStore stream not None, bytes data not None, uint64_t start,
     return start + at, damage
 
 
-cdef uint64_t after_damage(StreamStore stream, bytes data, uint64_t at, uint64_t start, uint32_t salt) except? 0:
+cdef uint64_t after_damage(StreamStore stream, bytes data, uint64_t at, uint64_t start,
+                           uint32_t salt) except? 0:
     """Return where the next whole record begins after a damaged one, or the size of `data`."""
     cdef const uint8_t *bytes_at = <const uint8_t *>PyBytes_AS_STRING(data)
     cdef uint64_t size = PyBytes_GET_SIZE(data)
@@ -100,7 +105,8 @@ cdef uint64_t after_damage(StreamStore stream, bytes data, uint64_t at, uint64_t
 
 
 cdef int lose_tail(StreamStore stream, const uint8_t *record, uint64_t available, uint32_t offset) except -1:
-    """Count the last record as lost when it looks like the next message, so that its sequence is not used again."""
+    """Count the last record as lost when it looks like the next message, so that its sequence is not used
+    again."""
     cdef record_header_t header
     memcpy(&header, record, HEADER_BYTES)
     cdef uint64_t sequence = stream.last_sequence + 1
@@ -154,7 +160,7 @@ cdef int apply_skip_row(StreamStore stream, uint64_t last, uint32_t offset) exce
 
 
 cdef int apply_message(StreamStore stream, const uint8_t *record, uint32_t offset, bint missing,
-                      bint compacted) except -1:
+                       bint compacted) except -1:
     cdef const record_header_t *header = <const record_header_t *>record
     cdef const uint8_t *at = record + HEADER_BYTES
     cdef int64_t expires_ns = 0
@@ -181,7 +187,8 @@ cdef int apply_message(StreamStore stream, const uint8_t *record, uint32_t offse
         memcpy(&expires_ns, at, 8)
         at += 8
     if header.flags & (COMPRESSED | ENCRYPTED):
-        decoded, headers, payload = stream.codec.decode(header.flags, sequence, at[:record + header.length - at])
+        decoded, headers, payload = stream.codec.decode(header.flags, sequence,
+                                                        at[:record + header.length - at])
         subject, subject_bytes = <const uint8_t *>PyBytes_AS_STRING(decoded), <uint32_t>len(decoded)
         headers_bytes, payload_bytes = <uint32_t>len(headers), <uint64_t>len(payload)
     else:
@@ -194,11 +201,13 @@ cdef int apply_message(StreamStore stream, const uint8_t *record, uint32_t offse
     return 0
 
 
-def replay_columns(StreamStore stream not None, Segment segment not None, bytes data not None, LogFile log not None):
-    """Fill the columns of a sealed segment from the bytes of `log`, which becomes its log; what is dead stays dead.
+def replay_columns(StreamStore stream not None, Segment segment not None, bytes data not None,
+                   LogFile log not None):
+    """Fill the columns of a sealed segment from the bytes of `log`, which becomes its log; what is dead
+    stays dead.
 
-    A live message that is not in `data` is lost from then on. The chain of each subject begins anew with the segment,
-    marked as going on where only a scan finds it.
+    A live message that is not in `data` is lost from then on. The chain of each subject begins anew with the
+    segment, marked as going on where only a scan finds it.
     """
     cdef const uint8_t *bytes_at = <const uint8_t *>PyBytes_AS_STRING(data)
     cdef const record_header_t *header
@@ -220,9 +229,11 @@ def replay_columns(StreamStore stream not None, Segment segment not None, bytes 
             at = <uint64_t>find_next(data, <Py_ssize_t>at + 8, log.salt, 0, 0)
             continue
         header = <const record_header_t *>(bytes_at + at)
-        # An erased one of a live row: its tombstone is further on in the journal. It counts as missing until then.
+        # An erased one of a live row: its tombstone is further on in the journal. It counts as missing until
+        # then.
         if (header.kind == MESSAGE and segment.base <= header.sequence < segment.base + segment.rows
-                and (not header.flags & ERASED or segment.is_dead(<uint32_t>(header.sequence - segment.base)))):
+                and (not header.flags & ERASED
+                     or segment.is_dead(<uint32_t>(header.sequence - segment.base)))):
             row = <uint32_t>(header.sequence - segment.base)
             segment.timestamp[row] = header.timestamp_ns
             segment.offset[row] = <uint32_t>at
@@ -241,7 +252,10 @@ def replay_columns(StreamStore stream not None, Segment segment not None, bytes 
                         - header.headers_length)
                 if id >= 0:
                     segment.subject[row] = <uint32_t>id
-                    segment.previous[row] = <uint32_t>(header.sequence - last[id]) if id in last else 0xFFFFFFFF
+                    before = last.get(id)
+                    segment.previous[row] = 0xFFFFFFFF
+                    if before is not None:
+                        segment.previous[row] = <uint32_t>(header.sequence - before)
                     last[id] = header.sequence
         at += padded
     fill_missing(stream, segment)
@@ -269,7 +283,8 @@ cdef int fill_missing(StreamStore stream, Segment segment) except -1:
 
 
 cdef int lose_unknown(StreamStore stream, Segment segment, list missing) except -1:
-    """Lose messages whose subjects and sizes nobody knows any more, and count everything again from the rows."""
+    """Lose messages whose subjects and sizes nobody knows any more, and count everything again from the
+    rows."""
     cdef uint64_t sequence
     cdef uint32_t row, id
     cdef Segment one
@@ -300,15 +315,17 @@ cdef int lose_unknown(StreamStore stream, Segment segment, list missing) except 
         stream.bytes += one.live_bytes
     for id in range(stream.subjects.size):
         if stream.subjects.entries[id].count == 0 and stream.subjects.slot_holds(id):
-            stream.subjects.free(id)
+            stream.subjects.release(id)
     stream.first_sequence = stream.next_live(0) if stream.messages else stream.last_sequence + 1
     return 0
 
 
 def copy_live(Segment segment not None, bytes data not None, LogFile target not None):
-    """Return (the records of `data` that are live messages or no messages, as they go into `target`; a place per row).
+    """Return (the records of `data` that are live messages or no messages, as they go into `target`; a place
+    per row).
 
-    `data` is the whole log of the segment. A row without a message gets the place of the next one. Records that do not
+    `data` is the whole log of the segment. A row without a message gets the place of the next one. Records
+    that do not
     pass their checks are left out: their rows get a place where nothing is, and reading says so.
     """
     cdef const uint8_t *bytes_at = <const uint8_t *>PyBytes_AS_STRING(data)

@@ -1,7 +1,8 @@
 """Re-read what is stored, slowly, and report what the disk has changed.
 
-Every record of sealed segments is read from its file and checked; a damaged live message is counted as lost and reported,
-a damaged record that is not a message, or of a dead message, is reported. Nothing is deleted or moved.
+Every record of sealed segments is read from its file and checked; a damaged live message is counted as lost
+and reported, a damaged record that is not a message, or of a dead message, is reported. Nothing is deleted
+or moved.
 """
 
 from collections.abc import Iterator
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from storage.store import Store
 
 
-
 def damaged_places(segment: Segment, data: bytes, start: int) -> Iterator[tuple[int, int]]:
-    """Yield (from, to) of what does not pass its checks in `data`, read from `start`, up to the last whole record."""
+    """Yield (from, to) of what does not pass its checks in `data`, read from `start`, up to the last whole
+    record."""
     at = 0
     salt = segment.log.salt
     while at < len(data):
@@ -60,7 +61,11 @@ class Scrubber:
     def _round(self) -> Iterator[int]:
         for directory in list(self._store.streams.values()):
             for segment in list(directory.stream.segments):
-                if segment.is_sealed and segment.log.written == segment.log.end and segment in directory.stream.segments:
+                if (
+                    segment.is_sealed
+                    and segment.log.written == segment.log.end
+                    and segment in directory.stream.segments
+                ):
                     yield self._check(directory, segment)
 
     def _check(self, directory: "StreamDirectory", segment: Segment) -> int:

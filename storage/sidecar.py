@@ -1,7 +1,7 @@
 """The sidecar of a sealed segment: its columns, so that opening a stream does not read its messages.
 
-It is written once, synced before the checkpoint that names it, read whole and checked when somebody needs the columns,
-and can be made again from the segment. Little-endian:
+It is written once, synced before the checkpoint that names it, read whole and checked when somebody needs
+the columns, and can be made again from the segment. Little-endian:
 
     offset size
      0      8   "MIDGEIDX"
@@ -14,9 +14,11 @@ and can be made again from the segment. Little-endian:
     40      …   columns, one after the other: timestamp (8 bytes a row), offset, subject id, accounted bytes,
                 distance to the previous message of the subject (4 bytes a row each)
 
-The subject ids are those of the stream's subject table in the checkpoint that names the sidecar. It is read with pread
-into memory and not mapped: a page that cannot be read is then an error of one call instead of a SIGBUS, and it goes
-through the same Files as everything else. 32 MiB of messages have 4 MiB of columns, read in 1 to 2 ms when warm.
+The subject ids are those of the stream's subject table in the checkpoint that names the sidecar. It is read
+with pread
+into memory and not mapped: a page that cannot be read is then an error of one call instead of a SIGBUS, and
+    it goes through the same Files as everything else. 32 MiB of messages have 4 MiB of columns, read in 1 to
+    2 ms when warm.
 """
 
 import struct
@@ -52,7 +54,9 @@ def decode(data: bytes, segment: Segment, path: str) -> bytes:
     if checksum(header).to_bytes(4, "little") != data[HEADER.size : HEADER_BYTES] or magic != MAGIC:
         raise FileDamaged(f"{path}: the header does not pass its checks")
     if version != VERSION or (rows, base, number) != (segment.rows, segment.base, segment.log.number):
-        raise FileDamaged(f"{path}: version {version}, {rows} rows from {base} of log {number}: not this segment's")
+        raise FileDamaged(
+            f"{path}: version {version}, {rows} rows from {base} of log {number}: not this segment's"
+        )
     # A longer one, from before a truncation, may have left its end behind.
     columns = data[HEADER_BYTES : HEADER_BYTES + rows * ROW_BYTES]
     if checksum(columns) != crc:

@@ -1,7 +1,8 @@
 """A consistent view of a stream while writing goes on.
 
-It holds the segments as they are, copies of their dead bitmaps (one bit a message) and the last sequence; logs only grow,
-and a file that is removed meanwhile stays readable through its open descriptor. What is erased meanwhile is left out.
+It holds the segments as they are, copies of their dead bitmaps (one bit a message) and the last sequence;
+logs only grow, and a file that is removed meanwhile stays readable through its open descriptor. What is
+erased meanwhile is left out.
 """
 
 from collections.abc import Iterator

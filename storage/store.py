@@ -1,8 +1,9 @@
 """All streams of one worker on disk: commits, flushes, checkpoints, creation and deletion.
 
-One thread owns a Store and everything in it. `commit` hands what was appended since the last time to the journal thread
-and returns at once with a round; `poll` takes in what the threads finished, moves things on, and the round is durable
-when `durable_round` reaches it. `notify_fds` become readable when there is something to poll.
+One thread owns a Store and everything in it. `commit` hands what was appended since the last time to the
+journal thread and returns at once with a round; `poll` takes in what the threads finished, moves things on,
+and the round is durable when `durable_round` reaches it. `notify_fds` become readable when there is
+something to poll.
 """
 
 import logging
@@ -37,15 +38,18 @@ class StoreConfig:
 
     Attributes:
         journal_file_bytes: of each journal file; they are overwritten in turn.
-        checkpoint_bytes: streams are checkpointed when the journal holds this much for them, so this bounds the work of
+        checkpoint_bytes: streams are checkpointed when the journal holds this much for them, so this bounds
+            the work of
             a start after a crash.
         journal_bytes_max: commits wait for checkpoints above this.
         flush_bytes: a log with so many durable bytes in memory goes to its file; less when many logs do.
         memory_bytes: of all logs together that should be in memory at most.
-        sync_interval_ns: 0: every commit is synced before it counts. Else commits count when written, and a sync
+        sync_interval_ns: 0: every commit is synced before it counts. Else commits count when written, and a
+            sync
             follows at most this much later.
         open_files_max: log files kept open; never more than half of what the process may open.
-        columns_ticks: columns of a sealed segment that nobody used for so many `housekeeping` calls leave the memory.
+        columns_ticks: columns of a sealed segment that nobody used for so many `housekeeping` calls leave
+            the memory.
         compact_fraction: a sealed segment is rewritten when less than this part of its bytes is live.
         key: 32 bytes for encrypted streams.
     """
@@ -124,7 +128,8 @@ class Store:
     # What recovery and the streams' directories call.
 
     def begin_journal(self, start: int, old_files: list[JournalFile], spares: list[tuple[str, int]]) -> None:
-        """Go on with the journal at position `start`; files of earlier runs are used again when they are covered."""
+        """Go on with the journal at position `start`; files of earlier runs are used again when they are
+        covered."""
         paths = [file.path for file in old_files] + [path for path, _ in spares]
         taken = [int(path.rsplit("/", 1)[1][:8]) for path in paths]
         self.journal = Journal(
@@ -143,9 +148,12 @@ class Store:
         self.journal.on_durable = self._committed
 
     def adopt(self, directory: StreamDirectory, dirty_since: int | None) -> None:
-        """Take in a stream that recovery loaded; `dirty_since`: where its journal entries begin, None: it has none."""
+        """Take in a stream that recovery loaded; `dirty_since`: where its journal entries begin, None: it
+        has none."""
         if directory.name in self.streams:
-            self.report(f"{directory.path}: another stream is named {directory.name!r} too; it is opened as its path")
+            self.report(
+                f"{directory.path}: another stream is named {directory.name!r} too; it is opened as its path"
+            )
             directory.name = directory.path
         self.streams[directory.name] = directory
         if dirty_since is not None:
@@ -178,7 +186,8 @@ class Store:
         return write_error(error, what)
 
     def opened(self, log: LogFile) -> None:
-        """Note that a log's file is open, and close the one that has been open longest when there are too many."""
+        """Note that a log's file is open, and close the one that has been open longest when there are too
+        many."""
         self._open_logs[log] = None
         while len(self._open_logs) > self._open_files_max:
             oldest, _ = self._open_logs.popitem(last=False)
@@ -216,7 +225,8 @@ class Store:
             compression, cipher: see storage/codec.py. is_async: commits of this stream are not synced.
 
         Raises:
-            ValueError: there is one of this name. KeyRequired: a cipher and no key. StorageError: the store has failed.
+            ValueError: there is one of this name. KeyRequired: a cipher and no key. StorageError: the store
+            has failed.
         """
         self.check_writable()
         if name in self.streams:
@@ -357,7 +367,9 @@ class Store:
             self.commit()
             self.writer.wait(0.05)
             if time.monotonic() > deadline:
-                raise TimeoutError(f"round {round_number} after {timeout_s} s; durable is {self.durable_round}")
+                raise TimeoutError(
+                    f"round {round_number} after {timeout_s} s; durable is {self.durable_round}"
+                )
 
     def _committed(self, error: int, nanoseconds: int) -> None:
         """Go on after a commit: flush, start what waited for it, begin the next one."""
@@ -390,7 +402,8 @@ class Store:
             directory.fail(error)
 
     def _prepare_spare(self) -> None:
-        """Make another journal file in the background, written full: overwriting syncs faster than growing."""
+        """Make another journal file in the background, written full: overwriting syncs faster than
+        growing."""
         path, size = self.journal.next_path(), self.config.journal_file_bytes
         self._preparing_spare = True
 
@@ -421,11 +434,11 @@ class Store:
             if directory not in self._checkpoints:
                 self._capture(directory)
         limit = journal.position - self.config.checkpoint_bytes // 2
-        for directory, since in list(self._dirty.items()):
+        for dirty, since in list(self._dirty.items()):
             if since > limit or len(self._checkpoints) >= 64:
                 break
-            if isinstance(directory, StreamDirectory) and directory not in self._checkpoints:
-                self._capture(directory)
+            if isinstance(dirty, StreamDirectory) and dirty not in self._checkpoints:
+                self._capture(dirty)
 
     def _capture(self, directory: StreamDirectory) -> bool:
         """Capture a stream whose logs are all drained; False: they are not, or it has failed."""
@@ -447,7 +460,8 @@ class Store:
         return True
 
     def checkpoint_finished(self, done: StreamCheckpoint, error: int) -> None:
-        """Release the journal up to what is not covered yet; after an error keep it and make the stream read-only."""
+        """Release the journal up to what is not covered yet; after an error keep it and make the stream
+        read-only."""
         directory = done.directory
         since = self._checkpoints.pop(directory)
         if error:
@@ -462,7 +476,9 @@ class Store:
     def _release(self) -> None:
         oldest = [self.journal.position]
         if self._dirty:
-            oldest.append(min(self._dirty.values()) if self._checkpoints else next(iter(self._dirty.values())))
+            oldest.append(
+                min(self._dirty.values()) if self._checkpoints else next(iter(self._dirty.values()))
+            )
         oldest.extend(self._checkpoints.values())
         for path, capacity in self.journal.release(min(oldest)):
             self._make_spare(path, capacity)
@@ -475,7 +491,9 @@ class Store:
                 self.journal.add_spare(path, capacity)
 
         file = self.files.open(path)
-        self.background.write(file, self.block(self.journal.spare_page(capacity)), 0, FIRST_PAGE_BYTES, 0, marked)
+        self.background.write(
+            file, self.block(self.journal.spare_page(capacity)), 0, FIRST_PAGE_BYTES, 0, marked
+        )
 
     def flush_memory(self) -> None:
         """Hand durable bytes to their files when logs hold too much memory together."""
@@ -515,7 +533,9 @@ class Store:
     def checkpoint_all(self, *, only: set[StreamDirectory] | None = None) -> None:
         """Start a checkpoint of every stream with something to keep; commit and poll carry it out."""
         self.wait(self.commit())
-        chosen = [one for one in self._dirty if isinstance(one, StreamDirectory)] if only is None else list(only)
+        chosen = (
+            [one for one in self._dirty if isinstance(one, StreamDirectory)] if only is None else list(only)
+        )
         for directory in chosen:
             if directory not in self._checkpoints and self._capture(directory):
                 self._captured.pop()[1].proceed()
@@ -557,4 +577,3 @@ class Store:
             self.background.wait(0.01)
             self.writer.reap()
             self.background.reap()
-

@@ -44,10 +44,12 @@ cdef class StreamStore(StreamIndex):
     cdef Py_ssize_t tombstone_count
     cdef Py_ssize_t tombstone_capacity
     cdef bint head_moved                # limits or a purge took messages from the front; not in the log yet
-    cdef bint has_explicit              # a delete or purge is among them: goes to the log before the next append
+    # a delete or purge is among them: goes to the log before the next append
+    cdef bint has_explicit
     cdef uint64_t dead_maps_below       # segments below this base need their dead maps in the log
     cdef bint is_pending                # it is in `pending_streams`
-    cdef list pending_streams           # shared by the streams of a store: those with something not in a log yet
+    # shared by the streams of a store: those with something not in a log yet
+    cdef list pending_streams
     cdef readonly list expiries         # heap of (expires ns, sequence)
     cdef Block window                   # bytes window_start .. window_end of window_log, read ahead
     cdef LogFile window_log
@@ -63,7 +65,8 @@ cdef class StreamStore(StreamIndex):
                           int64_t timestamp_ns, int64_t expires_ns) except? -100
     cdef int check_limits(self, const uint8_t *subject, uint32_t subject_bytes, uint64_t size,
                           uint64_t body_bytes) noexcept
-    cdef int write_record(self, int kind, int flags, uint64_t sequence, int64_t timestamp_ns, int64_t expires_ns,
+    cdef int write_record(self, int kind, int flags, uint64_t sequence, int64_t timestamp_ns,
+                          int64_t expires_ns,
                           const uint8_t *subject, uint32_t subject_bytes, const uint8_t *headers,
                           uint32_t headers_bytes, const uint8_t *payload, uint64_t payload_bytes) except -1
     cdef int enforce_subject(self, uint32_t id) except -1
@@ -74,7 +77,8 @@ cdef class StreamStore(StreamIndex):
     cdef const uint8_t *record_of(self, Segment segment, uint32_t row, bint is_sequential) except? NULL
     cdef int view(self, uint64_t sequence, message_view_t *view) except -1
     cdef Message message_of(self, Segment segment, uint32_t row, bint is_sequential)
-    cdef uint32_t accounted(self, uint64_t subject_bytes, uint64_t headers_bytes, uint64_t payload_bytes) noexcept
+    cdef uint32_t accounted(self, uint64_t subject_bytes, uint64_t headers_bytes,
+                            uint64_t payload_bytes) noexcept
     cdef int write_coded(self, uint64_t sequence, int64_t timestamp_ns, int64_t expires_ns, bytes subject,
                          bytes headers, bytes payload) except -1
     cdef int apply_skip(self, uint64_t last_sequence) except -1

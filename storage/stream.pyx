@@ -1,12 +1,14 @@
 # cython: language_level=3, embedsignature=True, wraparound=False
 """The messages of one stream: append, read, delete, limits. The same class serves file and memory streams.
 
-A *backing* (storage/directory.py, storage/memory.py) makes the log of each segment and takes back those that are done
-with. What is deleted is noted in an array first and goes to the log as one record, when the round is committed or an
-append follows an explicit delete, so that a log replayed up to any record is a state the stream really had. What limits
+A *backing* (storage/directory.py, storage/memory.py) makes the log of each segment and takes back those that
+are done with. What is deleted is noted in an array first and goes to the log as one record, when the round
+is committed or an append follows an explicit delete, so that a log replayed up to any record is a state the
+stream really had. What limits
 evicted may follow later: it would be evicted again.
 
-Nothing here waits, syncs or knows of a round; Store.commit drains the logs. Queries over many messages are in queries.pyx.
+Nothing here waits, syncs or knows of a round; Store.commit drains the logs. Queries over many messages are
+in queries.pyx.
 """
 
 from heapq import heapify, heappop, heappush
@@ -16,7 +18,9 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
 from storage.errors import RecordDamaged
-from storage.limits import MAXIMUM_BYTES, MAXIMUM_MESSAGES, MAXIMUM_PER_SUBJECT, TOO_LARGE, StreamLimits, StreamState
+from storage.limits import (
+    MAXIMUM_BYTES, MAXIMUM_MESSAGES, MAXIMUM_PER_SUBJECT, TOO_LARGE, StreamLimits, StreamState,
+)
 
 cimport cython
 
@@ -100,7 +104,8 @@ cdef class StreamStore(StreamIndex):
 
     # Appending.
 
-    cdef uint32_t accounted(self, uint64_t subject_bytes, uint64_t headers_bytes, uint64_t payload_bytes) noexcept:
+    cdef uint32_t accounted(self, uint64_t subject_bytes, uint64_t headers_bytes,
+                            uint64_t payload_bytes) noexcept:
         return <uint32_t>(self.overhead + subject_bytes + payload_bytes
                           + (headers_bytes + self.headers_overhead if headers_bytes else 0))
 
@@ -136,7 +141,8 @@ cdef class StreamStore(StreamIndex):
         cdef uint64_t sequence = self.last_sequence + 1
         cdef uint64_t length = <uint64_t>HEADER_BYTES + 8 + subject_bytes + headers_bytes + payload_bytes
         cdef uint64_t offset
-        cdef int refusal = self.check_limits(subject, subject_bytes, size, <uint64_t>headers_bytes + payload_bytes)
+        cdef int refusal = self.check_limits(subject, subject_bytes, size,
+                                             <uint64_t>headers_bytes + payload_bytes)
         cdef long long id
         if self.failure is not None:
             raise self.failure
@@ -151,7 +157,8 @@ cdef class StreamStore(StreamIndex):
             self.write_record(MESSAGE, 0, sequence, timestamp_ns, expires_ns, subject, subject_bytes, headers,
                               headers_bytes, payload, payload_bytes)
         else:
-            self.write_coded(sequence, timestamp_ns, expires_ns, subject[:subject_bytes], headers[:headers_bytes],
+            self.write_coded(sequence, timestamp_ns, expires_ns, subject[:subject_bytes],
+                             headers[:headers_bytes],
                              payload[:payload_bytes])
         id = self.subjects.intern(subject, subject_bytes)
         self.add_row(sequence, timestamp_ns, <uint32_t>id, size, <uint32_t>offset)
@@ -163,7 +170,8 @@ cdef class StreamStore(StreamIndex):
             self.enforce_totals()
         return <int64_t>sequence
 
-    cdef int write_record(self, int kind, int flags, uint64_t sequence, int64_t timestamp_ns, int64_t expires_ns,
+    cdef int write_record(self, int kind, int flags, uint64_t sequence, int64_t timestamp_ns,
+                          int64_t expires_ns,
                           const uint8_t *subject, uint32_t subject_bytes, const uint8_t *headers,
                           uint32_t headers_bytes, const uint8_t *payload, uint64_t payload_bytes) except -1:
         """Put one record at the end of the hot log."""
@@ -176,8 +184,10 @@ cdef class StreamStore(StreamIndex):
             length += 8
             flags |= EXPIRES
         start = log.reserve(record_padded(length))
-        header.crc, header.length, header.sequence, header.timestamp_ns = 0, <uint32_t>length, sequence, timestamp_ns
-        header.subject_length, header.kind, header.flags = <unsigned short>subject_bytes, <uint8_t>kind, <uint8_t>flags
+        header.crc, header.length = 0, <uint32_t>length
+        header.sequence, header.timestamp_ns = sequence, timestamp_ns
+        header.subject_length = <unsigned short>subject_bytes
+        header.kind, header.flags = <uint8_t>kind, <uint8_t>flags
         header.headers_length = headers_bytes
         memcpy(start, &header, HEADER_BYTES)
         at = start + HEADER_BYTES
@@ -220,7 +230,8 @@ cdef class StreamStore(StreamIndex):
         return 0
 
     def enforce_limits(self):
-        """Evict what is too much by the limits, the age limit excepted (see expire); return how many messages."""
+        """Evict what is too much by the limits, the age limit excepted (see expire); return how many
+        messages."""
         cdef uint64_t before = self.messages
         cdef uint32_t id
         if not self.messages:
@@ -232,7 +243,8 @@ cdef class StreamStore(StreamIndex):
         self.enforce_totals()
         return before - self.messages
 
-    def append(self, bytes subject not None, bytes headers not None, bytes payload not None, int64_t timestamp_ns, *,
+    def append(self, bytes subject not None, bytes headers not None, bytes payload not None,
+               int64_t timestamp_ns, *,
                int64_t expires_ns=0):
         """Add one message at the end and return its sequence.
 
@@ -244,7 +256,8 @@ cdef class StreamStore(StreamIndex):
             expires_ns: Unix time at which `expire` takes it out; 0: never.
 
         Returns:
-            The sequence, or TOO_LARGE, MAXIMUM_MESSAGES, MAXIMUM_BYTES or MAXIMUM_PER_SUBJECT (negative): refused.
+            The sequence, or TOO_LARGE, MAXIMUM_MESSAGES, MAXIMUM_BYTES or MAXIMUM_PER_SUBJECT (negative):
+            refused.
 
         Raises:
             ValueError: the subject or the whole is longer than a record can hold.
@@ -254,7 +267,8 @@ cdef class StreamStore(StreamIndex):
         return self.append_c(
             <const uint8_t *>PyBytes_AS_STRING(subject), <uint32_t>PyBytes_GET_SIZE(subject),
             <const uint8_t *>PyBytes_AS_STRING(headers), <uint32_t>PyBytes_GET_SIZE(headers),
-            <const uint8_t *>PyBytes_AS_STRING(payload), <uint32_t>PyBytes_GET_SIZE(payload), timestamp_ns, expires_ns)
+            <const uint8_t *>PyBytes_AS_STRING(payload), <uint32_t>PyBytes_GET_SIZE(payload),
+            timestamp_ns, expires_ns)
 
     def append_batch(self, list messages not None, int64_t timestamp_ns):
         """Add (subject, headers, payload) tuples; return what `append` would have returned for each."""
@@ -268,7 +282,8 @@ cdef class StreamStore(StreamIndex):
             out.append(self.append_c(
                 <const uint8_t *>PyBytes_AS_STRING(subject), <uint32_t>PyBytes_GET_SIZE(subject),
                 <const uint8_t *>PyBytes_AS_STRING(headers), <uint32_t>PyBytes_GET_SIZE(headers),
-                <const uint8_t *>PyBytes_AS_STRING(payload), <uint32_t>PyBytes_GET_SIZE(payload), timestamp_ns, 0))
+                <const uint8_t *>PyBytes_AS_STRING(payload), <uint32_t>PyBytes_GET_SIZE(payload),
+                timestamp_ns, 0))
         return out
 
     def skip_to(self, uint64_t last_sequence, int64_t timestamp_ns):
@@ -321,7 +336,8 @@ cdef class StreamStore(StreamIndex):
     cdef int note_tombstone(self, uint64_t sequence) except -1:
         cdef uint64_t *grown
         if self.tombstone_count == self.tombstone_capacity:
-            grown = <uint64_t *>realloc(self.tombstones, (self.tombstone_capacity * 2 + 16) * sizeof(uint64_t))
+            grown = <uint64_t *>realloc(self.tombstones,
+                                        (self.tombstone_capacity * 2 + 16) * sizeof(uint64_t))
             if grown == NULL:
                 raise MemoryError
             self.tombstones, self.tombstone_capacity = grown, self.tombstone_capacity * 2 + 16
@@ -346,10 +362,12 @@ cdef class StreamStore(StreamIndex):
         cdef Segment segment
         if self.dead_maps_below:
             for segment in self.segments:
-                if segment.base < self.dead_maps_below and segment.live != segment.rows and segment is not self.hot:
+                has_dead = segment.live != segment.rows and segment is not self.hot
+                if segment.base < self.dead_maps_below and has_dead:
                     body = segment.export_dead()
                     self.write_record(DEAD_MAP, 0, segment.base, 0, 0, NULL, 0, NULL, 0,
-                                      <const uint8_t *>PyBytes_AS_STRING(body), <uint64_t>PyBytes_GET_SIZE(body))
+                                      <const uint8_t *>PyBytes_AS_STRING(body),
+                                      <uint64_t>PyBytes_GET_SIZE(body))
             self.dead_maps_below = 0
         while at < self.tombstone_count:
             base = self.tombstones[at]
@@ -368,7 +386,8 @@ cdef class StreamStore(StreamIndex):
                 # The first one is far above the smallest: swap them, then it is its own base.
                 for index in range(at, self.tombstone_count):
                     if self.tombstones[index] == base:
-                        self.tombstones[index], self.tombstones[at] = self.tombstones[at], self.tombstones[index]
+                        self.tombstones[index] = self.tombstones[at]
+                        self.tombstones[at] = base
                         break
                 continue
             self.write_record(TOMBSTONES, 0, base, 0, 0, NULL, 0, NULL, 0,
@@ -376,7 +395,8 @@ cdef class StreamStore(StreamIndex):
             at += count
         self.tombstone_count = 0
         if self.head_moved:
-            self.write_record(HEAD, 0, self.first_sequence, self.last_timestamp_ns, 0, NULL, 0, NULL, 0, NULL, 0)
+            self.write_record(HEAD, 0, self.first_sequence, self.last_timestamp_ns, 0, NULL, 0, NULL, 0, NULL,
+                              0)
             self.head_moved = False
         self.has_explicit = False
         if self.is_pending:
@@ -412,10 +432,12 @@ cdef class StreamStore(StreamIndex):
                 got = self.fill_window(log, offset, max(wanted, WINDOW_BYTES) if is_sequential else wanted)
                 at = self.window.data
                 wanted = min(wanted, <uint64_t>got)
-        if record_check(at, wanted, log.salt, offset) == 0 or (<const record_header_t *>at).sequence != segment.base + row:
+        if record_check(at, wanted, log.salt,
+                        offset) == 0 or (<const record_header_t *>at).sequence != segment.base + row:
             self.window_log = None
             self.mark_lost(segment.base + row)
-            raise RecordDamaged(f"{log.path} at {offset}: message {segment.base + row} does not pass its checks")
+            raise RecordDamaged(
+                f"{log.path} at {offset}: message {segment.base + row} does not pass its checks")
         return at
 
     cdef Py_ssize_t fill_window(self, LogFile log, uint64_t offset, uint64_t size) except -1:
@@ -508,8 +530,8 @@ cdef class StreamStore(StreamIndex):
     def read(self, uint64_t start, Py_ssize_t count, uint64_t bytes_max=1 << 62):
         """Return up to `count` messages from sequence `start`, in order.
 
-        Stops after the message that makes the accounted bytes pass `bytes_max`. Damaged ones are left out and counted in
-        `lost`.
+        Stops after the message that makes the accounted bytes pass `bytes_max`. Damaged ones are left out
+        and counted in `lost`.
 
         Raises:
             ReadFailed: the file could not be read.
@@ -644,7 +666,8 @@ cdef class StreamStore(StreamIndex):
         for sequence in range(last + 1, self.last_sequence + 1):
             self.remove_row(sequence)
         self.last_sequence = last
-        # Sequences are given out again: what was to happen to their former owners must not happen to the new ones.
+        # Sequences are given out again: what was to happen to their former owners must not happen to the new
+        # ones.
         self.expiries = [one for one in self.expiries if one[1] <= last]
         heapify(self.expiries)
         for sequence in [one for one in self.lost if one > last]:
@@ -665,7 +688,8 @@ cdef class StreamStore(StreamIndex):
     def expire(self, int64_t now_ns, *, Py_ssize_t count_max=1000):
         """Take out messages whose time is over; return [(sequence, subject, it was the last of its subject)].
 
-        Both limits count: the stream's max_age_ns and each message's own expires_ns. At most `count_max` at a time.
+        Both limits count: the stream's max_age_ns and each message's own expires_ns. At most `count_max` at
+        a time.
         """
         cdef list out = []
         cdef Segment segment

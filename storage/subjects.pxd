@@ -6,7 +6,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 ctypedef long long int64_or_error
 
 ctypedef struct subject_t:
-    uint64_t first          # no live message of it lies below this sequence; exact only after StreamIndex.first_of
+    # no live message of it lies below this sequence; exact only after StreamIndex.first_of
+    uint64_t first
     uint64_t last           # its newest live message; for a free entry: 1 + the next free id, 0 at the end
     uint64_t name           # position of its length (2 bytes) and bytes in `names`
     uint32_t count          # its live messages; 0: the entry is free
@@ -32,7 +33,7 @@ cdef class SubjectTable:
 
     cdef int64_or_error find(self, const uint8_t *name, uint32_t length) noexcept
     cdef int64_or_error intern(self, const uint8_t *name, uint32_t length) except -1
-    cdef int free(self, uint32_t id) except -1
+    cdef int release(self, uint32_t id) except -1
     cdef bint slot_holds(self, uint32_t id) noexcept
     cdef int grow_names(self, uint64_t needed) except -1
     cdef int grow_entries(self, uint32_t needed) except -1
@@ -58,4 +59,3 @@ cdef class SubjectFilter:
     cdef int refresh(self) except -1
     cdef bint matches(self, const uint8_t *name, uint32_t length) noexcept
     cdef int64_or_error literal_id(self) noexcept
-

@@ -1,12 +1,14 @@
 # cython: language_level=3, embedsignature=True, wraparound=False
 """The distinct subjects of one stream: name ↔ id, and per subject its first, last and count.
 
-An id is the index of a 32-byte entry; names lie packed in one block; a table of 4-byte slots finds an id by hash. A
-subject whose last message went away gives its id back, and the id is used again: rows of deleted messages may then carry
-an id that means something else now, so whoever scans rows looks at the dead bitmap too.
+An id is the index of a 32-byte entry; names lie packed in one block; a table of 4-byte slots finds an id by
+hash. A
+subject whose last message went away gives its id back, and the id is used again: rows of deleted messages
+may then carry an id that means something else now, so whoever scans rows looks at the dead bitmap too.
 
-A SubjectFilter says which ids match a set of patterns: one byte per id, brought up to date from the table's list of
-changes instead of by matching every subject again. `*` stands for one token, `>` as last token for one or more.
+A SubjectFilter says which ids match a set of patterns: one byte per id, brought up to date from the table's
+list of changes instead of by matching every subject again. `*` stands for one token, `>` as last token for
+one or more.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -87,7 +89,7 @@ cdef class SubjectTable:
     cdef int64_or_error intern(self, const uint8_t *name, uint32_t length) except -1:
         """Return the id of a subject, giving it one with count 0 when it has none.
 
-        The caller raises the count, or calls free.
+        The caller raises the count, or calls release.
         """
         cdef int64_or_error known = self.find(name, length)
         cdef uint32_t id, hash, slot
@@ -124,7 +126,7 @@ cdef class SubjectTable:
         self.add_change(id)
         return id
 
-    cdef int free(self, uint32_t id) except -1:
+    cdef int release(self, uint32_t id) except -1:
         """Give back the id of a subject whose count came down to 0."""
         cdef uint32_t length = 0
         cdef uint32_t slot = self.entries[id].hash & self.slot_mask
@@ -256,7 +258,8 @@ cdef class SubjectTable:
         """Return the table that `export` described.
 
         Raises:
-            ValueError: the sizes do not fit (the caller checks a CRC, so the file was made by something else).
+            ValueError: the sizes do not fit (the caller checks a CRC, so the file was made by something
+            else).
         """
         cdef SubjectTable table = SubjectTable()
         cdef uint64_t head[4]
@@ -270,7 +273,7 @@ cdef class SubjectTable:
         memcpy(head, at, 32)
         entries_bytes = head[0] * sizeof(subject_t)
         if head[0] > 0xFFFFFFF0 or 32 + entries_bytes + head[3] != <uint64_t>PyBytes_GET_SIZE(data):
-            raise ValueError(f"subject table: {len(data)} bytes for {head[0]} entries and {head[3]} bytes of names")
+            raise ValueError(f"subject table: {len(data)} bytes for {head[0]} entries, {head[3]} of names")
         if head[0]:
             table.grow_entries(<uint32_t>head[0])
         if head[3]:
@@ -359,7 +362,8 @@ cdef class SubjectFilter:
         for index in range(len(self.tokens)):
             if self.tokens[index] is None:
                 pattern = <bytes>self.patterns[index]
-                if PyBytes_GET_SIZE(pattern) == length and memcmp(PyBytes_AS_STRING(pattern), name, length) == 0:
+                if PyBytes_GET_SIZE(pattern) == length and memcmp(PyBytes_AS_STRING(pattern), name,
+                                                                  length) == 0:
                     return True
             elif match_tokens(<list>self.tokens[index], name, length):
                 return True
@@ -372,7 +376,8 @@ cdef class SubjectFilter:
     cdef int64_or_error literal_id(self) noexcept:
         """Return the id of the only subject that can match, or -1: it holds nothing. Only when is_literal."""
         cdef bytes pattern = <bytes>self.patterns[0]
-        return self.table.find(<const uint8_t *>PyBytes_AS_STRING(pattern), <uint32_t>PyBytes_GET_SIZE(pattern))
+        return self.table.find(<const uint8_t *>PyBytes_AS_STRING(pattern),
+                               <uint32_t>PyBytes_GET_SIZE(pattern))
 
     cdef int refresh(self) except -1:
         """Bring `marks` up to date for every id of the table."""

@@ -1,4 +1,5 @@
-"""The C face of storage/writer.pyx: writes and syncs done in order, on a thread that does not hold the GIL."""
+"""The C face of storage/writer.pyx: writes and syncs done in order, on a thread that does not hold the
+GIL."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 

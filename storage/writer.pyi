@@ -33,7 +33,13 @@ class Writer:
         chain: int = 0,
     ) -> None: ...
     def write_frame(
-        self, file: File, block: Block, size: int, offset: int, sync: bool, callback: Callable[[int, int], None]
+        self,
+        file: File,
+        block: Block,
+        size: int,
+        offset: int,
+        sync: bool,
+        callback: Callable[[int, int], None],
     ) -> None: ...
     def sync(self, file: File, callback: Callable[[int, int], None] | None, *, chain: int = 0) -> None: ...
     def call(

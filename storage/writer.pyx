@@ -1,13 +1,14 @@
 # cython: language_level=3, embedsignature=True, wraparound=False
 """Do writes and syncs in the order given, off the caller's thread, and report each by callback.
 
-The thread works on C jobs without the GIL, so a commit neither waits for the interpreter nor stops it; only `call` jobs
-(rename, unlink, directory sync: rare) take it. Callbacks run in the caller's thread, inside `reap`, in order; `event_fd`
-becomes readable when there is something to reap. With `threaded=False`, or for files without a descriptor, `reap` itself
-does the jobs through the File objects: that is how tests see every write in a repeatable order.
+The thread works on C jobs without the GIL, so a commit neither waits for the interpreter nor stops it; only
+`call` jobs (rename, unlink, directory sync: rare) take it. Callbacks run in the caller's thread, inside
+`reap`, in order; `event_fd` becomes readable when there is something to reap. With `threaded=False`, or for
+files without a descriptor, `reap` itself does the jobs through the File objects: that is how tests see every
+write in a repeatable order.
 
-A *chain* is a number from the caller: once a job of a chain fails, later jobs of that chain are not done and report
-ECANCELED (a checkpoint must not go on after a failed sync).
+A *chain* is a number from the caller: once a job of a chain fails, later jobs of that chain are not done and
+report ECANCELED (a checkpoint must not go on after a failed sync).
 """
 
 import os
@@ -226,7 +227,7 @@ cdef class Writer:
         """Do a job through its Python objects and set its error. Holds the GIL."""
         cdef uint8_t empty[4096]
         cdef uint64_t position
-        file, block, _ = <tuple>job.parts
+        file, _, _ = <tuple>job.parts
         try:
             if job.kind == CALL:
                 file()
@@ -350,7 +351,8 @@ cdef class Writer:
             select.select([self.event_fd], [], [], timeout_s)
 
     def drain(self):
-        """Wait for every job submitted so far and for those that their callbacks submit; run the callbacks."""
+        """Wait for every job submitted so far and for those that their callbacks submit; run the
+        callbacks."""
         while self.pending:
             self.wait(1.0)
             self.reap()

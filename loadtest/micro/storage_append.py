@@ -1,5 +1,5 @@
-"""Appends: without sync, durable with 4,096 in flight on one stream and on 1,000, beside plain write + fdatasync and,
-with --nats, nats-server with `sync_interval: always`.
+"""Appends: without sync, durable with 4,096 in flight on one stream and on 1,000, beside plain write +
+fdatasync and, with --nats, nats-server with `sync_interval: always`.
 """
 
 import argparse
@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 from loadtest.micro.storage_setup import PAYLOAD, print_machine, scratch, show, show_percentiles, timed
-
 from storage.memory import memory_stream
 from storage.store import Store
 
@@ -158,18 +157,34 @@ def main() -> None:
     with scratch() as directory:
         for overwrite in (False, True):
             label = "overwriting" if overwrite else "growing"
-            show(f"plain write + fdatasync, 344 KB each, {label}", plain(directory, 344_064, overwrite=overwrite), "msg/s")
+            show(
+                f"plain write + fdatasync, 344 KB each, {label}",
+                plain(directory, 344_064, overwrite=overwrite),
+                "msg/s",
+            )
         unsynced, _ = journalled(f"{directory}/a", arguments.count, 1, is_async=True)
         show("append + commit, not synced, one stream", unsynced, "msg/s")
         one, latencies = journalled(f"{directory}/b", arguments.count, 1, is_async=False)
-        show("append + commit, durable, one stream", one, "msg/s", f"{one / unsynced:.0%} of unsynced, >= 60%")
+        show(
+            "append + commit, durable, one stream", one, "msg/s", f"{one / unsynced:.0%} of unsynced, >= 60%"
+        )
         show_percentiles("  from commit to durable", latencies)
         many, latencies = journalled(f"{directory}/c", arguments.count, 1000, is_async=False)
-        show("append + commit, durable, 1,000 streams", many, "msg/s", f"{many / one:.0%} of one stream, >= 50%")
+        show(
+            "append + commit, durable, 1,000 streams",
+            many,
+            "msg/s",
+            f"{many / one:.0%} of one stream, >= 50%",
+        )
         show_percentiles("  from commit to durable", latencies)
         if arguments.nats:
             nats = nats_rate(directory, 30_000)
-            show("nats-server, sync_interval: always, one stream", nats, "msg/s", f"{one / nats:.0f} times, >= 30")
+            show(
+                "nats-server, sync_interval: always, one stream",
+                nats,
+                "msg/s",
+                f"{one / nats:.0f} times, >= 30",
+            )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What the storage benchmarks share: the machine's description, a timer, a scratch directory on a real disk.
 
-Run one with `python -m loadtest.micro.storage_append` from the root of the tree. MIDGE_BENCH_DIR says where to write.
+Run one with `python -m loadtest.micro.storage_append` from the root of the tree. MIDGE_BENCH_DIR says where
+to write.
 """
 
 import os
@@ -21,9 +22,13 @@ def print_machine(title: str) -> None:
     """Print what the numbers were measured on."""
     with open("/proc/cpuinfo") as file:
         model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), "?")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     load = os.getloadavg()[0]
-    print(f"# {title}: {model}, {os.cpu_count()} cores, {platform.release()}, commit {commit}, load {load:.1f}")
+    print(
+        f"# {title}: {model}, {os.cpu_count()} cores, {platform.release()}, commit {commit}, load {load:.1f}"
+    )
 
 
 @contextmanager

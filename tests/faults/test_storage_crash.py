@@ -1,8 +1,10 @@
-"""Power cuts: whatever the disk kept of the unsynced writes, a reopened store is one that was there, and not too old a one.
+"""Power cuts: whatever the disk kept of the unsynced writes, a reopened store is one that was there, and not
+too old a one.
 
-Every history is a seeded mixture of all operations on several streams and consumers; after each commit the model is
-copied. A cut anywhere in the trace of writes must reopen as one of the copies between the last acknowledged round and the
-last one attempted. MIDGE_CRASH_HISTORIES and MIDGE_CRASH_CUTS ask for more than CI does.
+Every history is a seeded mixture of all operations on several streams and consumers; after each commit the
+model is copied. A cut anywhere in the trace of writes must reopen as one of the copies between the last
+acknowledged round and the last one attempted. MIDGE_CRASH_HISTORIES and MIDGE_CRASH_CUTS ask for more than
+CI does.
 """
 
 import os
@@ -69,7 +71,9 @@ class History:
             sequence = rng.choice(list(consumer.pending))
             consumer.ack(consumer.pending[sequence][0], sequence)
         else:
-            consumer.delivered(consumer.delivered_consumer + 1, consumer.delivered_stream + 1, 1, rng.randrange(99))
+            consumer.delivered(
+                consumer.delivered_consumer + 1, consumer.delivered_stream + 1, 1, rng.randrange(99)
+            )
 
     def snapshot(self) -> Snapshot:
         return {
@@ -155,7 +159,8 @@ def model_state(snapshot: Snapshot) -> dict[str, tuple[object, object, object]]:
 
 
 def allowed(history: History, cut: int) -> Iterator[Snapshot]:
-    """Yield the states that a cut may reopen as: from the last one acknowledged by then to the last one attempted."""
+    """Yield the states that a cut may reopen as: from the last one acknowledged by then to the last one
+    attempted."""
     durable = max((number for length, number in history.acknowledged if length <= cut), default=0)
     return (snapshot for number, snapshot in history.rounds.items() if number >= durable)
 
@@ -169,8 +174,12 @@ def test_a_power_cut_anywhere_loses_nothing_acknowledged_and_invents_nothing(see
         crashed = history.files.crash(cut, rng)
         store = Store(crashed, config=CONFIG, rng=Random(1), threaded=False)
         got = store_state(store)
-        assert any(got == model_state(snapshot) for snapshot in allowed(history, cut)), f"seed {seed}, cut {cut}"
+        assert any(got == model_state(snapshot) for snapshot in allowed(history, cut)), (
+            f"seed {seed}, cut {cut}"
+        )
         if rng.random() < 0.1:
             # A second cut, during or right after that recovery, finds the same.
             again = crashed.crash(rng.randrange(len(crashed.trace) + 1), rng)
-            assert store_state(Store(again, config=CONFIG, rng=Random(2), threaded=False)) == got, f"cut {cut} twice"
+            assert store_state(Store(again, config=CONFIG, rng=Random(2), threaded=False)) == got, (
+                f"cut {cut} twice"
+            )

@@ -1,4 +1,5 @@
-"""A disk that fails: the store turns read-only and says so, and nothing that was acknowledged is lost or altered."""
+"""A disk that fails: the store turns read-only and says so, and nothing that was acknowledged is lost or
+altered."""
 
 import errno
 from random import Random
@@ -31,7 +32,9 @@ def filled(files: RecordingFiles, count: int = 100) -> Store:
         ("pwrite", errno.EDQUOT, StorageFull),
     ],
 )
-def test_a_failed_commit_is_never_acknowledged_and_ends_writing(operation: str, number: int, kind: type) -> None:
+def test_a_failed_commit_is_never_acknowledged_and_ends_writing(
+    operation: str, number: int, kind: type
+) -> None:
     files = RecordingFiles()
     store = filled(files)
     stream = store.streams["s"].stream

@@ -1,4 +1,5 @@
-"""Flipped bits and garbage: every message reads as written or is reported; neighbours stay; nothing else is raised."""
+"""Flipped bits and garbage: every message reads as written or is reported; neighbours stay; nothing else is
+raised."""
 
 from random import Random
 

@@ -22,7 +22,11 @@ limits = st.sampled_from(
         StreamLimits(segment_bytes=1000, max_bytes=1500, discard_new=True),
         StreamLimits(segment_bytes=1000, max_age_ns=40),
         StreamLimits(
-            segment_bytes=1000, max_messages_per_subject=3, discard_new=True, discard_new_per_subject=True, max_messages=9
+            segment_bytes=1000,
+            max_messages_per_subject=3,
+            discard_new=True,
+            discard_new_per_subject=True,
+            max_messages=9,
         ),
     ]
 )

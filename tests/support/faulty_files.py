@@ -1,10 +1,12 @@
 """A file system in memory that remembers what was synced, and what a power cut could leave of the rest.
 
-`RecordingFiles` is a storage.files.Files. Every operation goes into `trace`; `crash(cut, rng)` builds the tree that a
-machine could find after losing power right after operation number `cut`:
+`RecordingFiles` is a storage.files.Files. Every operation goes into `trace`; `crash(cut, rng)` builds the
+tree that a machine could find after losing power right after operation number `cut`:
 
-- bytes written before the file's last fdatasync are there; of later ones any 512-byte sectors, in any mixture;
-- names made, changed or removed before the directory's last sync are as they were; of later changes any subset.
+- bytes written before the file's last fdatasync are there; of later ones any 512-byte sectors, in any
+mixture;
+- names made, changed or removed before the directory's last sync are as they were; of later changes any
+subset.
 
 Faults: `fail` maps an operation ("pwrite", "fdatasync", "pread", "open", …) to an errno, raised from then on;
 `short_writes` makes pwrite take less than it was given.
@@ -163,7 +165,9 @@ class RecordingFiles:
         for operation, part in survivors:
             _apply(operation, part, contents, names, directories)
         tree = {
-            path: bytes(contents.get(id(node), b"")) for path, node in names.items() if _parent(path) in directories
+            path: bytes(contents.get(id(node), b""))
+            for path, node in names.items()
+            if _parent(path) in directories
         }
         return RecordingFiles(tree, directories=directories)
 
@@ -172,8 +176,11 @@ def _parent(path: str) -> str:
     return path.rsplit("/", 1)[0] if "/" in path else ""
 
 
-def _surviving(trace: list[Operation], rng: Random) -> Iterator[tuple[Operation, Callable[[int], bool] | None]]:
-    """Yield the operations that survive, in order; for an unsynced write with a function that says which sectors."""
+def _surviving(
+    trace: list[Operation], rng: Random
+) -> Iterator[tuple[Operation, Callable[[int], bool] | None]]:
+    """Yield the operations that survive, in order; for an unsynced write with a function that says which
+    sectors."""
     synced_data: dict[int, int] = {}
     synced_names: dict[str, int] = {}
     for index, operation in enumerate(trace):
@@ -197,7 +204,9 @@ def _surviving(trace: list[Operation], rng: Random) -> Iterator[tuple[Operation,
             if index < synced_names.get(_parent(operation.path), -1) or rng.random() < keep:
                 yield operation, None
         elif operation.kind == "rename":
-            synced = max(synced_names.get(_parent(operation.path), -1), synced_names.get(_parent(operation.target), -1))
+            synced = max(
+                synced_names.get(_parent(operation.path), -1), synced_names.get(_parent(operation.target), -1)
+            )
             if index < synced or rng.random() < keep:
                 yield operation, None
 
@@ -233,5 +242,7 @@ def _apply(
         if operation.path in directories:
             directories.discard(operation.path)
             directories.add(operation.target)
-        for path in [path for path in names if path == operation.path or path.startswith(operation.path + "/")]:
+        for path in [
+            path for path in names if path == operation.path or path.startswith(operation.path + "/")
+        ]:
             names[operation.target + path[len(operation.path) :]] = names.pop(path)

@@ -52,7 +52,9 @@ class StreamModel:
 
     def copy(self) -> "StreamModel":
         """Return a model that changes on its own."""
-        return StreamModel(self.limits, self.is_memory, self.first, self.last, self.last_ts_ns, dict(self.messages))
+        return StreamModel(
+            self.limits, self.is_memory, self.first, self.last, self.last_ts_ns, dict(self.messages)
+        )
 
     def size(self, message: StoredMessage) -> int:
         """Return the accounted bytes of a message."""
@@ -99,7 +101,9 @@ class StreamModel:
         """Evict what the limits forbid; per subject only for `subject` unless it is None."""
         limits = self.limits
         if limits.max_messages_per_subject > 0:
-            subjects = {message.subject for message in self.messages.values()} if subject is None else {subject}
+            subjects = (
+                {message.subject for message in self.messages.values()} if subject is None else {subject}
+            )
             for one in subjects:
                 for sequence in self.of_subject(one)[: -limits.max_messages_per_subject]:
                     del self.messages[sequence]
@@ -194,7 +198,9 @@ class Pair:
         self.now_ns += rng.randrange(3)
         expires = self.now_ns + rng.randrange(1, 60) if rng.random() < 0.05 else 0
         headers = b"NATS/1.0\r\nA: b\r\n\r\n" if rng.random() < 0.2 else b""
-        return StoredMessage(self.now_ns, rng.choice(SUBJECTS), headers, rng.randbytes(rng.randrange(60)), expires)
+        return StoredMessage(
+            self.now_ns, rng.choice(SUBJECTS), headers, rng.randbytes(rng.randrange(60)), expires
+        )
 
     def append(self, count: int = 1) -> None:
         """Append messages to both."""
@@ -217,7 +223,9 @@ class Pair:
         elif dice < 0.76:
             patterns, before, keep = rng.choice(FILTERS), rng.choice((0, anywhere)), rng.choice((0, 0, 2))
             found = SubjectFilter(stream.subjects, patterns)
-            assert queries.purge(stream, found, before=before, keep=keep) == model.purge(patterns, before, keep)
+            assert queries.purge(stream, found, before=before, keep=keep) == model.purge(
+                patterns, before, keep
+            )
         elif dice < 0.78:
             assert stream.purge_to(anywhere) == model.purge((b">",), anywhere or 1)
         elif dice < 0.79:
@@ -291,7 +299,9 @@ def contents(stream: StreamStore) -> dict[int, tuple[int, bytes, bytes, bytes]]:
     out = {}
     start = 1
     while messages := stream.read(start, 1000):
-        out.update({one.sequence: (one.timestamp_ns, one.subject, one.headers, one.payload) for one in messages})
+        out.update(
+            {one.sequence: (one.timestamp_ns, one.subject, one.headers, one.payload) for one in messages}
+        )
         start = messages[-1].sequence + 1
     return out
 

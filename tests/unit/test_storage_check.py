@@ -1,4 +1,5 @@
-"""`midge check`: it reports, it repairs into a copy, it changes nothing; the scrubber finds what the disk altered."""
+"""`midge check`: it reports, it repairs into a copy, it changes nothing; the scrubber finds what the disk
+altered."""
 
 from pathlib import Path
 
@@ -33,7 +34,9 @@ def everything(root: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
-def test_a_sound_store_is_called_sound_and_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sound_store_is_called_sound_and_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_store(tmp_path / "store")
     before = everything(tmp_path / "store")
     assert check.main([str(tmp_path / "store")]) == 0

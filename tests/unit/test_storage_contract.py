@@ -56,7 +56,13 @@ def fill(stream: StreamStore, count: int = 10, subject: bytes = b"a") -> None:
 
 def test_an_empty_stream_reports_zeros(make: Make) -> None:
     state = make().state()
-    assert (state.messages, state.bytes, state.first_seq, state.last_seq, state.first_ts_ns) == (0, 0, 0, 0, 0)
+    assert (state.messages, state.bytes, state.first_seq, state.last_seq, state.first_ts_ns) == (
+        0,
+        0,
+        0,
+        0,
+        0,
+    )
 
 
 def test_a_message_reads_as_it_was_written(make: Make) -> None:
@@ -83,7 +89,13 @@ def test_after_a_purge_first_is_behind_last_and_the_last_time_stays(make: Make) 
     fill(stream)
     assert stream.purge_all() == 10
     state = stream.state()
-    assert (state.messages, state.first_seq, state.last_seq, state.first_ts_ns, state.last_ts_ns) == (0, 11, 10, 0, 1009)
+    assert (state.messages, state.first_seq, state.last_seq, state.first_ts_ns, state.last_ts_ns) == (
+        0,
+        11,
+        10,
+        0,
+        1009,
+    )
     assert stream.append(b"a", b"", b"", 2000) == 11
 
 
@@ -120,7 +132,12 @@ def test_discard_new_refuses(make: Make) -> None:
 
 def test_a_replacement_under_discard_new_is_taken_when_it_frees_the_place(make: Make) -> None:
     stream = make(max_messages=2, max_messages_per_subject=1, discard_new=True)
-    assert [stream.append(subject, b"", b"", 1) for subject in (b"a", b"b", b"a", b"c")] == [1, 2, 3, MAXIMUM_MESSAGES]
+    assert [stream.append(subject, b"", b"", 1) for subject in (b"a", b"b", b"a", b"c")] == [
+        1,
+        2,
+        3,
+        MAXIMUM_MESSAGES,
+    ]
 
 
 def test_messages_expire_by_age_and_by_their_own_time(make: Make) -> None:
