@@ -351,6 +351,10 @@ cdef class Journal:
         """Return the first page of a file that holds nothing that is needed: a start skips it unread."""
         return first_page(self.position, capacity, self.released, use=SPARE)
 
+    def close(self):
+        """Close the current file; nothing may be committed afterwards."""
+        self.file = None
+
     def retire(self):
         """Return (path, bytes) of the current file; the journal is closed: everything is in the logs and
         synced."""

@@ -200,7 +200,7 @@ def load_files(files: Files, directory: str, contents: JournalContents) -> None:
             data = read_all(file)
         finally:
             file.close()
-        if not data.strip(b"\0"):
+        if not data[:FIRST_PAGE_BYTES].strip(b"\0") and not data.strip(b"\0"):
             # A crash came while it was being prepared: nothing has been written into it yet.
             contents.spares.append((path, len(data)))
             continue

@@ -88,7 +88,11 @@ class Recovery:
             except OSError:
                 continue
             try:
-                found = checkpoint.decode_header(read_all(file), f"{path}/{name}")
+                data = read_all(file)
+                if not data:
+                    # Made, and not written when the power went.
+                    continue
+                found = checkpoint.decode_header(data, f"{path}/{name}")
                 if best is None or found[0] > best[0]:
                     best = found
             except (FileDamaged, OSError) as error:
@@ -324,11 +328,13 @@ class Recovery:
             if header.replaces in present and header.replaces:
                 # Compaction had not finished: the old segment is there, this is a part of its copy.
                 continue
-            self._replay_new(directory, f"{directory.path}/{name}")
+            path = f"{directory.path}/{name}"
+            self._replay_new(directory, path, *self._read_header(path))
 
-    def _replay_new(self, directory: StreamDirectory, path: str) -> None:
+    def _replay_new(
+        self, directory: StreamDirectory, path: str, header: record.LogHeader, data: bytes
+    ) -> None:
         """Apply a log from its first record on."""
-        header, data = self._read_header(path)
         end = len(data) if directory.path in self._fallback else self._ends.get(path, len(data))
         log = self._open_segment_log(directory, header, path, record.RECORDS_AT)
         begin_log(directory.stream, log, header.base_sequence)
@@ -386,13 +392,13 @@ class Recovery:
         """Apply a log that was made after the checkpoint; a compacted copy is not needed, its original is
         there."""
         try:
-            header, _ = self._read_header(path)
+            header, data = self._read_header(path)
         except (FileDamaged, OSError) as error:
             self.store.report(str(error))
             self._set_aside(path)
             return
         if header.replaces == 0:
-            self._replay_new(directory, path)
+            self._replay_new(directory, path, header, data)
 
     def _lose_segment(self, directory: StreamDirectory, segment: Segment) -> None:
         """Count every message of a segment whose file is gone as lost."""

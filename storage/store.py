@@ -27,9 +27,13 @@ from storage.limits import StreamLimits
 from storage.log import LogFile
 from storage.recovery import Progress, Recovery
 from storage.stream import StreamStore
-from storage.writer import Block, Writer
+from storage.writer import Block, Writer, trim_memory
 
 logger = logging.getLogger("storage")
+
+
+# Housekeeping calls between two times that freed memory goes back to the system (some milliseconds each).
+TRIM_TICKS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class StoreConfig:
         checkpoint_bytes: streams are checkpointed when the journal holds this much for them, so this bounds
             the work of
             a start after a crash.
-        journal_bytes_max: commits wait for checkpoints above this.
+        journal_bytes_max: commits wait for checkpoints above this; with it a start after a crash stays below a second.
         flush_bytes: a log with so many durable bytes in memory goes to its file; less when many logs do.
         memory_bytes: of all logs together that should be in memory at most.
         sync_interval_ns: 0: every commit is synced before it counts. Else commits count when written, and a
@@ -55,8 +59,8 @@ class StoreConfig:
     """
 
     journal_file_bytes: int = 32 << 20
-    checkpoint_bytes: int = 128 << 20
-    journal_bytes_max: int = 1 << 30
+    checkpoint_bytes: int = 64 << 20
+    journal_bytes_max: int = 192 << 20
     flush_bytes: int = 256 << 10
     memory_bytes: int = 64 << 20
     sync_interval_ns: int = 0
@@ -107,6 +111,7 @@ class Store:
         self.failure: WriteFailed | None = None
         self.on_durable: Callable[[int], None] | None = None
         self._chain = 0
+        self._ticks = 0
         self._open_logs: OrderedDict[LogFile, None] = OrderedDict()
         allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._open_files_max = min(self.config.open_files_max, allowed // 2)
@@ -521,6 +526,9 @@ class Store:
                 idle = stream.tick - segment.used_tick
                 if segment.is_loaded and segment.has_sidecar and idle > self.config.columns_ticks:
                     segment.drop_columns()
+        self._ticks += 1
+        if self._ticks % TRIM_TICKS == 0:
+            trim_memory()
         if self._wanted:
             self.checkpoint_all(only=set(self._wanted))
 
@@ -550,14 +558,14 @@ class Store:
         try:
             if self.failure is None:
                 while self._dirty and self.failure is None:
-                    before = dict(self._dirty)
+                    before, idle = dict(self._dirty), not self._checkpoints
                     self.checkpoint_all()
                     while self._checkpoints and self.failure is None:
                         self.poll()
                         self.background.wait(0.05)
                     self.poll()
                     self._drain_background()
-                    if dict(self._dirty) == before:
+                    if idle and dict(self._dirty) == before:
                         break
                 self.wait(self.commit())
                 self._release()
@@ -568,6 +576,10 @@ class Store:
         self._drain_background()
         self.writer.stop()
         self.background.stop()
+        self.journal.close()
+        for log in self._open_logs:
+            log.file = None
+        self._open_logs.clear()
         if problem is not None:
             raise problem
 

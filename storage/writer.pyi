@@ -2,6 +2,8 @@ from collections.abc import Callable
 
 from storage.files import File
 
+def trim_memory() -> None: ...
+
 class Block:
     @property
     def capacity(self) -> int: ...

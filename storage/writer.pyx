@@ -29,6 +29,9 @@ from storage.files import write_all
 cdef extern from "<errno.h>" nogil:
     int ECANCELED
 
+cdef extern from "<malloc.h>" nogil:
+    int malloc_trim(size_t pad)
+
 cdef extern from "<unistd.h>" nogil:
     ssize_t c_pwrite "pwrite"(int fd, const void *data, size_t size, long offset)
     int c_fdatasync "fdatasync"(int fd)
@@ -50,6 +53,11 @@ cdef enum:
     FRAME_NO_SYNC = 4
     CALL = 5
     STOP = 6
+
+
+def trim_memory():
+    """Give memory that was freed back to the system: large blocks come and go with checkpoints."""
+    malloc_trim(0)
 
 
 cdef class Block:
