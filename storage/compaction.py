@@ -49,7 +49,7 @@ def compact(directory: "StreamDirectory", segment: Segment) -> bool:
         return False
     directory.names_changed = True
     chain = store.next_chain()
-    store.background.write(file, store.block(content), 0, len(content), 0, None, chain=chain)
+    directory.background.write(file, store.block(content), 0, len(content), 0, None, chain=chain)
 
     def written(error: int, nanoseconds: int) -> None:
         directory.compacting = None
@@ -61,9 +61,9 @@ def compact(directory: "StreamDirectory", segment: Segment) -> bool:
             finish(directory, segment, places, target, len(content))
         else:
             # Truncated, erased from or dropped meanwhile: the copy is not what the segment is now.
-            store.unlink_later(target.path)
+            store.unlink_later(target.path, directory.background)
 
-    store.background.sync(file, written, chain=chain)
+    directory.background.sync(file, written, chain=chain)
     return True
 
 

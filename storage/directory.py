@@ -19,7 +19,7 @@ from storage import checkpoint, record, sidecar
 from storage.codec import StreamCodec
 from storage.control import ControlLog
 from storage.errors import FileDamaged, ReadFailed, WriteFailed
-from storage.files import File, read_all
+from storage.files import File, read_all, write_all
 from storage.index import Segment
 from storage.limits import StreamLimits
 from storage.log import LogFile
@@ -35,12 +35,15 @@ class StreamDirectory:
     def __init__(self, store: "Store", number: int) -> None:
         self.store = store
         self.number = number
+        self.background = store.pool[number % len(store.pool)]
         self.path = f"streams/{number:08x}"
         self.name = ""
         self.next_number = 1
         self.generation = 0
         self.checkpoint_position = 0
         self.names_changed = True
+        # State files that are there for certain: writing them changes no name.
+        self.known_states: set[str] = set()
         self.rebuilt_sidecars = 0
         # Logs that are not needed any more but are in the last checkpoint, or may be.
         self.dropped: list[LogFile] = []
@@ -221,7 +224,7 @@ class StreamDirectory:
             if done is not None:
                 done(error)
 
-        self.store.background.write(file, block, start, size, offset, finished)
+        self.background.write(file, block, start, size, offset, finished)
         return True
 
     def fail(self, error: WriteFailed) -> None:
@@ -314,7 +317,11 @@ class StreamCheckpoint:
         self.position = position
         self._data = data
         self._logs = logs
-        self._sidecars = [(segment, segment.rows, data) for segment, data in sidecars]
+        # Compaction or a truncation may change a segment while this is on its way.
+        self._sidecars = [
+            (segment, segment.log, segment.rows, directory.sidecar_path(segment), data)
+            for segment, data in sidecars
+        ]
         self._dropped, self._dropped_sidecars = dropped
         self._waiting = 0
         self._error = 0
@@ -332,9 +339,7 @@ class StreamCheckpoint:
             elif log.flushable_bytes == 0 and log.written < log.durable:
                 # A flush is under way; ask again behind it.
                 self._waiting += 1
-                self.directory.store.background.call(
-                    lambda: None, lambda error, nanoseconds: self._flushed(error)
-                )
+                self.directory.background.call(lambda: None, lambda error, nanoseconds: self._flushed(error))
         if self.directory.stream.failure is not None:
             self._error = self._error or 5
         if self._waiting == 0:
@@ -357,17 +362,19 @@ class StreamCheckpoint:
         if self._error:
             store.checkpoint_finished(self, self._error)
             return
-        background = store.background
+        background = directory.background
         chain = store.next_chain()
         try:
             for log in self._unsynced:
                 if not log.is_dropped:
                     background.sync(directory.open_log(log), None, chain=chain)
-            for segment, _, data in self._sidecars:
-                self._write_file(directory.sidecar_path(segment), data, chain)
+            for _, _, _, path, data in self._sidecars:
+                self._write_file(path, data, chain)
             # The names before the state: it must not be found without the files that it relies on.
             self._sync_names(chain)
-            self._write_file(f"{directory.path}/state.{'ab'[directory.generation % 2]}", self._data, chain)
+            state_path = f"{directory.path}/state.{'ab'[directory.generation % 2]}"
+            self._write_file(state_path, self._data, chain)
+            directory.known_states.add(state_path)
         except (OSError, ReadFailed) as error:
             directory.fail(WriteFailed(f"{directory.path}: {error}"))
             store.checkpoint_finished(self, 5)
@@ -377,28 +384,33 @@ class StreamCheckpoint:
 
     def _sync_names(self, chain: int) -> None:
         directory = self.directory
-        files, background = directory.store.files, directory.store.background
+        files, background = directory.store.files, directory.background
         if directory.names_changed:
             directory.names_changed = False
             background.call(lambda: files.sync_directory(directory.path), None, chain=chain)
             background.call(lambda: files.sync_directory("streams"), None, chain=chain)
 
     def _write_file(self, path: str, data: bytes, chain: int) -> None:
-        store = self.directory.store
-        try:
-            file = store.files.open(path)
-        except FileNotFoundError:
-            file = store.files.open(path, create=True)
-            self.directory.names_changed = True
-        store.background.write(file, store.block(data), 0, len(data), 0, None, chain=chain)
-        store.background.sync(file, None, chain=chain)
+        """Have a whole file written and synced; opening it is left to the thread too, it waits for the file
+        system."""
+        directory = self.directory
+        files = directory.store.files
+        if path not in directory.known_states:
+            directory.names_changed = True
+
+        def put() -> None:
+            file = files.open(path, create=True)
+            write_all(file, data, 0)
+            file.fdatasync()
+            file.close()
+
+        directory.background.call(put, None, chain=chain)
 
     def _written(self, error: int, nanoseconds: int) -> None:
         if not error:
             self.directory.checkpoint_position = self.position
-            for segment, rows, _ in self._sidecars:
-                # A truncation since then made the sidecar another segment's.
-                segment.has_sidecar = segment.rows == rows
+            for segment, log, rows, _, _ in self._sidecars:
+                segment.has_sidecar = segment.log is log and segment.rows == rows
             self._remove_dropped()
         self.directory.store.checkpoint_finished(self, error)
 
@@ -409,8 +421,8 @@ class StreamCheckpoint:
         files = directory.store.files
         for log in self._dropped:
             log.file = None
-            directory.store.unlink_later(log.path)
+            directory.store.unlink_later(log.path, directory.background)
         for path in self._dropped_sidecars:
-            directory.store.unlink_later(path)
+            directory.store.unlink_later(path, directory.background)
         if self._dropped:
-            directory.store.background.call(lambda: files.sync_directory(directory.path), None)
+            directory.background.call(lambda: files.sync_directory(directory.path), None)

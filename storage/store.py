@@ -9,6 +9,7 @@ something to poll.
 import logging
 import os
 import resource
+import select
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -36,16 +37,21 @@ logger = logging.getLogger("storage")
 TRIM_TICKS = 60
 
 
+FILE_THREADS = 4
+
+
 @dataclass(frozen=True, slots=True)
 class StoreConfig:
     """How a store behaves.
 
     Attributes:
         journal_file_bytes: of each journal file; they are overwritten in turn.
-        checkpoint_bytes: streams are checkpointed when the journal holds this much for them, so this bounds
-            the work of
-            a start after a crash.
-        journal_bytes_max: commits wait for checkpoints above this; with it a start after a crash stays below a second.
+        checkpoint_bytes: streams are checkpointed when the journal holds this much, so this bounds the work
+        of a
+            start after a crash.
+        checkpoint_stream_bytes: but not before it holds this much a stream on average: a checkpoint costs
+        syncs.
+        journal_bytes_max: commits wait for checkpoints above this (and above three times the two before).
         flush_bytes: a log with so many durable bytes in memory goes to its file; less when many logs do.
         memory_bytes: of all logs together that should be in memory at most.
         sync_interval_ns: 0: every commit is synced before it counts. Else commits count when written, and a
@@ -60,6 +66,7 @@ class StoreConfig:
 
     journal_file_bytes: int = 32 << 20
     checkpoint_bytes: int = 64 << 20
+    checkpoint_stream_bytes: int = 256 << 10
     journal_bytes_max: int = 192 << 20
     flush_bytes: int = 256 << 10
     memory_bytes: int = 64 << 20
@@ -124,11 +131,16 @@ class Store:
         self._preparing_spare = False
         self._synced_ns = clock()
         self.writer = Writer(threaded=threaded, name="storage-journal")
-        self.background = Writer(threaded=threaded, name="storage-files")
+        # A stream's files belong to one of these, so its writes stay in order; several, because syncs of
+        # different files that run at once share one commit of the file system (1,000 small streams are
+        # checkpointed 3 times faster with 4).
+        count = FILE_THREADS if threaded else 1
+        self.pool = [Writer(threaded=threaded, name=f"storage-files-{index}") for index in range(count)]
+        self.background = self.pool[0]
         self.journal: Journal
         Recovery(self, progress).run()
         for path in self.doomed_paths:
-            self.unlink_later(path)
+            self.unlink_later(path, self.background)
 
     # What recovery and the streams' directories call.
 
@@ -199,8 +211,9 @@ class Store:
             # Jobs under way keep the File alive; it closes behind the last of them.
             oldest.file = None
 
-    def unlink_later(self, path: str) -> None:
-        """Remove a file in the background; that it is gone already is fine."""
+    def unlink_later(self, path: str, writer: Writer) -> None:
+        """Remove a file in the background, behind what `writer` has to do; that it is gone already is
+        fine."""
 
         def unlink() -> None:
             try:
@@ -208,7 +221,7 @@ class Store:
             except FileNotFoundError:
                 return
 
-        self.background.call(unlink, None)
+        writer.call(unlink, None)
 
     # Streams.
 
@@ -301,7 +314,7 @@ class Store:
                 self._dirty.pop(directory, None)
                 self._release()
 
-        self.background.call(remove, removed)
+        directory.background.call(remove, removed)
 
     # Commits.
 
@@ -316,9 +329,9 @@ class Store:
         return self.journal.durable_round
 
     @property
-    def notify_fds(self) -> tuple[int, int]:
+    def notify_fds(self) -> tuple[int, ...]:
         """Descriptors that are readable when `poll` has something to do."""
-        return self.writer.notify_fd, self.background.notify_fd
+        return (self.writer.notify_fd, *(writer.notify_fd for writer in self.pool))
 
     def commit(self) -> int:
         """Send everything appended so far on its way and return the round in which it becomes durable.
@@ -336,7 +349,8 @@ class Store:
             self.changed_consumers.clear()
         was_in_flight, before = journal.in_flight, journal.position
         try:
-            round_number = journal.commit(force=not self._checkpoints)
+            most = max(self.config.journal_bytes_max, 3 * self._checkpoint_bytes())
+            round_number = journal.commit(force=not self._checkpoints or journal.live_bytes < most)
         except WriteFailed as error:
             self._fail(error)
             raise
@@ -345,14 +359,15 @@ class Store:
                 if not log.is_dropped:
                     self._dirty.setdefault(log.owner, before)
             journal.newly_dirty.clear()
-            if self._wanted or journal.live_bytes > self.config.checkpoint_bytes:
+            if self._wanted or journal.live_bytes > self._checkpoint_bytes():
                 self._capture_due()
         return round_number
 
     def poll(self) -> int:
         """Take in what the threads finished and move things on; return the newest durable round."""
         self.writer.reap()
-        self.background.reap()
+        for writer in self.pool:
+            writer.reap()
         if self.journal.has_unsynced and self.config.sync_interval_ns:
             now = self.clock()
             if now - self._synced_ns >= self.config.sync_interval_ns:
@@ -432,13 +447,17 @@ class Store:
 
     # Checkpoints.
 
+    def _checkpoint_bytes(self) -> int:
+        """Return how much of the journal may be live before streams are checkpointed."""
+        return max(self.config.checkpoint_bytes, self.config.checkpoint_stream_bytes * len(self._dirty))
+
     def _capture_due(self) -> None:
         """Capture the state of streams that hold the journal longest, and of those that asked for it."""
         journal = self.journal
         for directory in list(self._wanted):
             if directory not in self._checkpoints:
                 self._capture(directory)
-        limit = journal.position - self.config.checkpoint_bytes // 2
+        limit = journal.position - self._checkpoint_bytes() // 2
         for dirty, since in list(self._dirty.items()):
             if since > limit or len(self._checkpoints) >= 64:
                 break
@@ -562,7 +581,7 @@ class Store:
                     self.checkpoint_all()
                     while self._checkpoints and self.failure is None:
                         self.poll()
-                        self.background.wait(0.05)
+                        self._wait_any()
                     self.poll()
                     self._drain_background()
                     if idle and dict(self._dirty) == before:
@@ -575,7 +594,8 @@ class Store:
             problem = error
         self._drain_background()
         self.writer.stop()
-        self.background.stop()
+        for writer in self.pool:
+            writer.stop()
         self.journal.close()
         for log in self._open_logs:
             log.file = None
@@ -584,8 +604,11 @@ class Store:
             raise problem
 
     def _drain_background(self) -> None:
-        while self.background.pending or self.writer.pending:
-            self.writer.wait(0.01)
-            self.background.wait(0.01)
-            self.writer.reap()
-            self.background.reap()
+        while self.writer.pending or any(writer.pending for writer in self.pool):
+            self._wait_any()
+            self.poll()
+
+    def _wait_any(self) -> None:
+        """Wait a moment for a thread to finish something."""
+        if self.writer.is_threaded:
+            select.select(self.notify_fds, [], [], 0.05)

@@ -84,6 +84,8 @@ def journalled(directory: str, count: int, streams: int, *, is_async: bool) -> t
         acknowledged = waiting[-1][1]
         waiting.clear()
 
+    # Until every file is there and the journal's are written full.
+    run(count)
     run(count)
     latencies.clear()
     rate = count / timed(lambda: run(count))

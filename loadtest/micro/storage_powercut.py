@@ -1,7 +1,8 @@
 """Power cuts on a real file system: ext4 on a loop device, cut by the shutdown ioctl under load. Needs root.
 
-Each round: a child appends and prints the last acknowledged sequence; the file system is shut down without flushing its
-journal, the child killed, the device mounted again, the store opened; every acknowledged message must be there.
+Each round: a child appends and prints the last acknowledged sequence; the file system is shut down without
+flushing its journal, the child killed, the device mounted again, the store opened; every acknowledged
+message must be there.
 """
 
 import argparse

@@ -28,7 +28,8 @@ def fill(store: Store, name: str, subjects: list[bytes], count: int) -> StreamSt
         store.poll()
     store.wait(store.commit())
     store.checkpoint_all()
-    store.background.drain()
+    while any(writer.pending for writer in store.pool):
+        store.poll()
     return stream
 
 

@@ -1,6 +1,7 @@
 """Opening a store: after a clean stop and after kill -9, many messages, many subjects, many streams.
 
-A child process fills the store and stops or is killed; the time is that of Store() in this process, files warm.
+A child process fills the store and stops or is killed; the time is that of Store() in this process, files
+warm.
 """
 
 import argparse

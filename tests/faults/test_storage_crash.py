@@ -24,6 +24,7 @@ CUTS = int(os.environ.get("MIDGE_CRASH_CUTS", "130"))
 CONFIG = StoreConfig(
     journal_file_bytes=48 << 10,
     checkpoint_bytes=30 << 10,
+    checkpoint_stream_bytes=1000,
     flush_bytes=700,
     columns_ticks=0,
     open_files_max=4,

@@ -11,7 +11,9 @@ from support.storage_model import contents
 from storage.errors import ReadFailed, StorageError, StorageFull, WriteFailed
 from storage.store import Store, StoreConfig
 
-CONFIG = StoreConfig(journal_file_bytes=64 << 10, checkpoint_bytes=16 << 10, flush_bytes=2000)
+CONFIG = StoreConfig(
+    journal_file_bytes=64 << 10, checkpoint_stream_bytes=0, checkpoint_bytes=16 << 10, flush_bytes=2000
+)
 
 
 def filled(files: RecordingFiles, count: int = 100) -> Store:

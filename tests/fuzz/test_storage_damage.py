@@ -14,7 +14,13 @@ from storage.errors import FileDamaged, RecordDamaged
 from storage.limits import StreamLimits
 from storage.store import Store, StoreConfig
 
-CONFIG = StoreConfig(journal_file_bytes=64 << 10, checkpoint_bytes=40 << 10, flush_bytes=800, columns_ticks=0)
+CONFIG = StoreConfig(
+    journal_file_bytes=64 << 10,
+    checkpoint_stream_bytes=0,
+    checkpoint_bytes=40 << 10,
+    flush_bytes=800,
+    columns_ticks=0,
+)
 
 
 @settings(max_examples=300, deadline=None)

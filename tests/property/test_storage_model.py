@@ -12,7 +12,12 @@ from storage.memory import memory_stream
 from storage.store import Store, StoreConfig
 
 SMALL = StoreConfig(
-    journal_file_bytes=64 << 10, checkpoint_bytes=32 << 10, flush_bytes=600, columns_ticks=0, open_files_max=3
+    journal_file_bytes=64 << 10,
+    checkpoint_stream_bytes=0,
+    checkpoint_bytes=32 << 10,
+    flush_bytes=600,
+    columns_ticks=0,
+    open_files_max=3,
 )
 limits = st.sampled_from(
     [
