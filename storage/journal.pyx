@@ -96,7 +96,7 @@ cdef class Journal:
         """
         self.files, self.writer, self.directory = files, writer, directory
         self.file_bytes, self.bytes_max = file_bytes, bytes_max
-        self.frame_bytes_max = min(8 << 20, (file_bytes - FIRST_PAGE_BYTES) // 2)
+        self.frame_bytes_max = min(16 << 20, (file_bytes - FIRST_PAGE_BYTES) // 2)
         self.dirty_logs = [] if dirty_logs is None else dirty_logs
         self.drained_logs, self.removals, self.newly_dirty = [], [], []
         self.flushable, self.flush_bytes = [], 256 << 10
@@ -117,6 +117,15 @@ cdef class Journal:
     def live_bytes(self):
         """How much of the journal a recovery would read."""
         return self.position - self.released
+
+    @property
+    def backlog_bytes(self):
+        """How much of the logs waits for a frame: a caller that only appends stops for a while when this grows."""
+        cdef LogFile log
+        cdef uint64_t total = 0
+        for log in self.dirty_logs:
+            total += log.end - log.drained
+        return total
 
     @property
     def is_clean(self):

@@ -211,7 +211,8 @@ class Recovery:
             return
         self.store.next_directory = max(self.store.next_directory, number + 1)
         names = self.files.list(path)
-        if not any(self._has_bytes(f"{path}/{one}") for one in names):
+        replayed = path in self._first_positions
+        if not replayed and not any(self._has_bytes(f"{path}/{one}") for one in names):
             # Made by a create that was never committed.
             for one in names:
                 self.files.unlink(f"{path}/{one}")

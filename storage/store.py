@@ -65,9 +65,9 @@ class StoreConfig:
     """
 
     journal_file_bytes: int = 32 << 20
-    checkpoint_bytes: int = 64 << 20
+    checkpoint_bytes: int = 40 << 20
     checkpoint_stream_bytes: int = 256 << 10
-    journal_bytes_max: int = 192 << 20
+    journal_bytes_max: int = 128 << 20
     flush_bytes: int = 256 << 10
     memory_bytes: int = 64 << 20
     sync_interval_ns: int = 0

@@ -58,7 +58,8 @@ def journalled(directory: str, count: int, streams: int, *, is_async: bool) -> t
     names = [f"S{index}" for index in range(streams)]
     opened = [store.create_stream(name, is_async=is_async).stream for name in names]
     store.wait(store.commit())
-    each = max(1, BATCH // streams)
+    # As many at a time on each stream as it has in flight.
+    each = max(1, min(BATCH, IN_FLIGHT // streams))
     batch = [(b"orders.%d" % (index % 100), b"", PAYLOAD) for index in range(each)]
     waiting: list[tuple[int, int, int]] = []
     latencies: list[int] = []

@@ -29,6 +29,11 @@ def fill(directory: str, streams: int, subjects: int, count: int, *, stop: bool)
             if streams == 1 or start:
                 store.commit()
                 store.poll()
+                # As a broker does: no more in flight than one frame holds.
+                while store.journal.backlog_bytes > 8 << 20:
+                    store.poll()
+                    store.commit()
+                    store.writer.wait(0.01)
     store.wait(store.commit())
     if stop:
         store.close()
