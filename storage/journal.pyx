@@ -120,7 +120,7 @@ cdef class Journal:
 
     @property
     def backlog_bytes(self):
-        """How much of the logs waits for a frame: a caller that only appends stops for a while when this grows."""
+        """How much of the logs waits for a frame: a caller that only appends pauses when this grows."""
         cdef LogFile log
         cdef uint64_t total = 0
         for log in self.dirty_logs:
