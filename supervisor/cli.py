@@ -20,6 +20,7 @@ USAGE = """Usage: midge <command> [options]
 Commands:
     serve      Run the broker; `midge serve --help` lists its options
     bench      Measure a broker; `midge bench --help` lists its options
+    check      Say what is damaged in a store; `midge check --help` lists its options
     version    Show the version
     help       Show this message"""
 
@@ -45,6 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
 
         status: int = bench(words[1:])
         return status
+    if command == "check":
+        from storage.check import main as check
+
+        return check(words[1:])
     if command in ("version", "-v", "--version", "-version"):
         from supervisor.config import MIDGE_VERSION
 

@@ -31,8 +31,9 @@ SYNC_POLL_SECONDS = 0.001
 SPIN_NS = 50_000
 """How long a worker polls for the next event of a conversation, where there are more cores than workers.
 
-Measured on two cores that were idle otherwise, one request at a time: p50 56 us with it, 178 us without, where
-nats-server took 200 us; less CPU per request as well. With two workers on two cores it doubled latencies at a fixed rate.
+Measured on two cores that were idle otherwise, one request at a time: p50 56 us with it, 178 us without,
+where nats-server took 200 us; less CPU per request as well. With two workers on two cores it doubled
+latencies at a fixed rate.
 """
 LAME_DUCK_POLL_SECONDS = 0.1
 LAME_DUCK_PAUSE_SECONDS_MAX = 1.0

@@ -76,3 +76,8 @@ def test_package_found_elsewhere_is_named(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [path for path in sys.path if os.path.basename(path) == "unused"])
     assert cli.find_hidden_package(str(HOME)).startswith("the package workers is missing")
+
+
+def test_check_says_that_there_is_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", str(tmp_path)]) == 2
+    assert f"{tmp_path}: no store here" in capsys.readouterr().err

@@ -1,0 +1,390 @@
+# cython: language_level=3, embedsignature=True, wraparound=False
+"""Questions about many messages of one stream: the next match, all matches, counts, last by subject, by
+time, purge.
+
+Two ways lead to the messages of a filter: the chains of the subjects that match (a cache miss a message,
+some 50 ns), or the subject column from end to end (half a nanosecond a row). `prefers_chains` takes the
+cheaper one; nothing walks messages on disk.
+"""
+
+import numpy
+
+from libc.stdlib cimport free, realloc
+
+from storage.index cimport Segment
+from storage.stream cimport StreamStore
+from storage.subjects cimport SubjectTable, subject_t
+
+
+cdef enum:
+    # A chain step costs about as much as a scan of so many rows.
+    CHAIN_STEP_ROWS = 64
+
+
+cdef class Numbers:
+    """A growing array of sequences."""
+
+    def __dealloc__(self):
+        free(self.values)
+
+    cdef int push(self, uint64_t value) except -1:
+        cdef uint64_t *values
+        if self.count == self.capacity:
+            values = <uint64_t *>realloc(self.values, (self.capacity * 2 + 64) * sizeof(uint64_t))
+            if values == NULL:
+                raise MemoryError
+            self.values, self.capacity = values, self.capacity * 2 + 64
+        self.values[self.count] = value
+        self.count += 1
+        return 0
+
+    def array(self):
+        """Return the numbers as a numpy array of uint64."""
+        if self.count == 0:
+            return numpy.empty(0, dtype=numpy.uint64)
+        return numpy.frombuffer(<const uint8_t[:self.count * 8]><const uint8_t *>self.values,
+                                dtype=numpy.uint64).copy()
+
+
+cdef inline bint dead_at(const uint64_t *dead, uint32_t row) noexcept nogil:
+    return (dead[row >> 6] >> (row & 63)) & 1
+
+
+cdef uint64_t count_rows(const uint32_t *subject, const uint64_t *dead, uint32_t start, uint32_t stop,
+                         const uint8_t *marks) noexcept nogil:
+    """Count live rows start .. stop whose subject is marked. Ids in the column are below the size of
+    `marks`."""
+    cdef uint64_t count = 0
+    cdef uint32_t row
+    if dead == NULL:
+        for row in range(start, stop):
+            count += marks[subject[row]]
+    else:
+        for row in range(start, stop):
+            count += marks[subject[row]] & (1 - <uint8_t>dead_at(dead, row))
+    return count
+
+
+cdef uint64_t count_equal(const uint32_t *subject, const uint64_t *dead, uint32_t start, uint32_t stop,
+                          uint32_t id) noexcept nogil:
+    """Count live rows start .. stop of one subject."""
+    cdef uint64_t count = 0
+    cdef uint32_t row
+    if dead == NULL:
+        for row in range(start, stop):
+            count += subject[row] == id
+    else:
+        for row in range(start, stop):
+            if subject[row] == id and not dead_at(dead, row):
+                count += 1
+    return count
+
+
+cdef uint64_t marked_messages(SubjectFilter filter, uint64_t *subjects) noexcept:
+    """Return how many live messages match, and set how many subjects those are; the filter is fresh."""
+    cdef SubjectTable table = filter.table
+    cdef uint64_t count = 0
+    cdef uint64_t found = 0
+    cdef uint32_t id
+    for id in range(table.size):
+        if filter.marks[id] and table.entries[id].count:
+            count += table.entries[id].count
+            found += 1
+    subjects[0] = found
+    return count
+
+
+cdef bint prefers_chains(StreamIndex index, uint64_t matching, uint64_t start) noexcept:
+    """Tell whether walking the chains of `matching` messages beats a scan from `start`."""
+    return matching * CHAIN_STEP_ROWS < index.last_sequence + 1 - min(start, index.last_sequence)
+
+
+cdef uint64_t next_match(StreamIndex index, SubjectFilter filter, uint64_t start) except? 0:
+    """Return the first live sequence at or after `start` that matches, or 0."""
+    cdef uint64_t sequence
+    cdef long long id
+    cdef Py_ssize_t at
+    cdef Segment segment
+    cdef uint32_t row
+    start = max(start, index.first_sequence)
+    if index.messages == 0 or start > index.last_sequence:
+        return 0
+    if filter.matches_all:
+        sequence = index.next_live(start)
+        return sequence if sequence <= index.last_sequence else 0
+    if filter.is_literal:
+        id = filter.literal_id()
+        return 0 if id < 0 else next_of_subject(index, <uint32_t>id, start)
+    filter.refresh()
+    at = index.segment_index(start)
+    while at < len(index.segments):
+        segment = <Segment>index.segments[at]
+        at += 1
+        if segment.live == 0:
+            continue
+        index.ensure(segment)
+        row = segment.next_live_row(<uint32_t>(start - segment.base) if start > segment.base else 0)
+        while row < segment.rows:
+            if filter.marks[segment.subject[row]] and not segment.is_dead(row):
+                return segment.base + row
+            row += 1
+    return 0
+
+
+cdef uint64_t next_of_subject(StreamIndex index, uint32_t id, uint64_t start) except? 0:
+    cdef subject_t *entry = &index.subjects.entries[id]
+    cdef uint64_t sequence, before
+    if start > entry.last:
+        return 0
+    if start <= entry.first or entry.count == 1:
+        return index.first_of(id)
+    if entry.count > 64:
+        return index.scan_forward(id, start)
+    sequence = entry.last
+    while True:
+        before = index.previous_of(id, sequence)
+        if before < start:
+            return sequence
+        sequence = before
+
+
+def find_next(StreamIndex index not None, SubjectFilter filter not None, uint64_t start):
+    """Return the first sequence at or after `start` that matches, or None."""
+    return next_match(index, filter, start) or None
+
+
+def read_next(StreamStore stream not None, SubjectFilter filter not None, uint64_t start):
+    """Return the first Message at or after `start` that matches, or None.
+
+    Raises:
+        RecordDamaged: it does not pass its checks; asking again passes over it. ReadFailed: no reading from
+        the file.
+    """
+    cdef uint64_t sequence = next_match(stream, filter, start)
+    return stream.get(sequence) if sequence else None
+
+
+def find_all(StreamIndex index not None, SubjectFilter filter not None, uint64_t start=0, uint64_t stop=0,
+             Py_ssize_t count_max=0):
+    """Return the matching sequences from `start` up to before `stop` (0: all), in order, as a numpy array of
+    uint64.
+
+    With `count_max` only the first so many.
+    """
+    cdef Numbers numbers = Numbers()
+    cdef uint64_t subjects = 0
+    cdef uint64_t sequence
+    cdef uint32_t id
+    cdef SubjectTable table = filter.table
+    start = max(start, index.first_sequence)
+    if stop == 0 or stop > index.last_sequence + 1:
+        stop = index.last_sequence + 1
+    if index.messages == 0 or start >= stop:
+        return numbers.array()
+    filter.refresh()
+    if not filter.matches_all and not count_max and prefers_chains(index, marked_messages(filter, &subjects),
+                                                                   start):
+        for id in range(table.size):
+            if filter.marks[id] and table.entries[id].count:
+                sequence = table.entries[id].last
+                while sequence >= start:
+                    if sequence < stop:
+                        numbers.push(sequence)
+                    sequence = index.previous_of(id, sequence)
+        out = numbers.array()
+        out.sort()
+        return out
+    collect(index, filter, start, stop, count_max, numbers)
+    return numbers.array()
+
+
+cdef int collect(StreamIndex index, SubjectFilter filter, uint64_t start, uint64_t stop, Py_ssize_t count_max,
+                 Numbers numbers) except -1:
+    """Push matching sequences by scanning rows."""
+    cdef Py_ssize_t at = index.segment_index(start)
+    cdef Segment segment
+    cdef uint32_t row, end
+    while at < len(index.segments):
+        segment = <Segment>index.segments[at]
+        at += 1
+        if segment.live == 0:
+            continue
+        if segment.base >= stop:
+            break
+        index.ensure(segment)
+        end = <uint32_t>min(<uint64_t>segment.rows, stop - segment.base)
+        row = segment.next_live_row(<uint32_t>(start - segment.base) if start > segment.base else 0)
+        while row < end:
+            if filter.marks[segment.subject[row]] and not segment.is_dead(row):
+                numbers.push(segment.base + row)
+                if count_max and numbers.count == count_max:
+                    return 0
+            row += 1
+    return 0
+
+
+cdef uint64_t count_from(StreamIndex index, SubjectFilter filter, uint64_t start) except? 0xFFFFFFFF:
+    """Return how many live messages at or after `start` match."""
+    cdef uint64_t subjects = 0
+    cdef uint64_t total, count = 0
+    cdef uint64_t sequence
+    cdef uint32_t id
+    cdef SubjectTable table = filter.table
+    if index.messages == 0 or start > index.last_sequence:
+        return 0
+    if filter.matches_all and start <= index.first_sequence:
+        return index.messages
+    filter.refresh()
+    total = marked_messages(filter, &subjects)
+    if start <= index.first_sequence or total == 0:
+        return total
+    if prefers_chains(index, total, start):
+        for id in range(table.size):
+            if filter.marks[id] and table.entries[id].count:
+                sequence = table.entries[id].last
+                while sequence >= start:
+                    count += 1
+                    sequence = index.previous_of(id, sequence)
+        return count
+    # Count on the side of `start` that has fewer rows.
+    if start - index.first_sequence < index.last_sequence - start:
+        return total - count_between(index, filter, index.first_sequence, start)
+    return count_between(index, filter, start, index.last_sequence + 1)
+
+
+cdef uint64_t count_between(StreamIndex index, SubjectFilter filter, uint64_t start,
+                            uint64_t stop) except? 0xFFFFFFFF:
+    """Count matching live messages start .. stop by scanning rows."""
+    cdef Py_ssize_t at = index.segment_index(start)
+    cdef Segment segment
+    cdef uint32_t first, end
+    cdef uint64_t count = 0
+    cdef long long id = filter.literal_id() if filter.is_literal else -1
+    while at < len(index.segments):
+        segment = <Segment>index.segments[at]
+        at += 1
+        if segment.base >= stop:
+            break
+        if segment.live == 0:
+            continue
+        first = <uint32_t>(start - segment.base) if start > segment.base else 0
+        end = <uint32_t>min(<uint64_t>segment.rows, stop - segment.base)
+        if first >= end:
+            continue
+        if filter.matches_all and first == 0 and end == segment.rows:
+            count += segment.live
+            continue
+        index.ensure(segment)
+        if segment.dead != NULL:
+            segment.grow_dead()
+        if id >= 0:
+            count += count_equal(segment.subject, segment.dead, first, end, <uint32_t>id)
+        else:
+            count += count_rows(segment.subject, segment.dead, first, end, filter.marks)
+    return count
+
+
+def count_pending(StreamIndex index not None, SubjectFilter filter not None, uint64_t start, *,
+                  bint last_per_subject=False):
+    """Return how many messages at or after `start` match; with `last_per_subject` only the newest of each
+    subject."""
+    cdef uint64_t count = 0
+    cdef uint32_t id
+    cdef SubjectTable table = filter.table
+    if not last_per_subject:
+        return count_from(index, filter, start)
+    filter.refresh()
+    for id in range(table.size):
+        if filter.marks[id] and table.entries[id].count and table.entries[id].last >= start:
+            count += 1
+    return count
+
+
+def last_sequence_of(StreamIndex index not None, bytes subject not None, uint64_t up_to=0):
+    """Return the sequence of the newest message of a literal subject (not above `up_to` unless 0), or
+    None."""
+    cdef long long id = index.subjects.find(<const uint8_t *><char *>subject, <uint32_t>len(subject))
+    cdef uint64_t sequence
+    if id < 0:
+        return None
+    sequence = index.subjects.entries[id].last
+    while up_to and sequence > up_to:
+        sequence = index.previous_of(<uint32_t>id, sequence)
+    return sequence or None
+
+
+def last_sequences(StreamIndex index not None, SubjectFilter filter not None, uint64_t up_to=0):
+    """Return the newest message (not above `up_to` unless 0) of every matching subject: sorted numpy array
+    of uint64."""
+    cdef Numbers numbers = Numbers()
+    cdef SubjectTable table = filter.table
+    cdef uint32_t id
+    cdef uint64_t sequence
+    filter.refresh()
+    for id in range(table.size):
+        if filter.marks[id] and table.entries[id].count:
+            sequence = table.entries[id].last
+            while up_to and sequence > up_to:
+                sequence = index.previous_of(id, sequence)
+            if sequence:
+                numbers.push(sequence)
+    out = numbers.array()
+    out.sort()
+    return out
+
+
+def subject_counts(StreamIndex index not None, SubjectFilter filter not None):
+    """Return {subject: live messages} of the matching subjects."""
+    cdef SubjectTable table = filter.table
+    cdef uint32_t id
+    cdef dict out = {}
+    filter.refresh()
+    for id in range(table.size):
+        if filter.marks[id] and table.entries[id].count:
+            out[table.name(id)] = table.entries[id].count
+    return out
+
+
+def sequence_at(StreamIndex index not None, int64_t timestamp_ns):
+    """Return the first live sequence stored at or after a Unix time in ns, or None: all are older."""
+    cdef Segment segment
+    cdef uint32_t low, high, middle
+    cdef uint64_t sequence
+    for segment in index.segments:
+        if segment.rows == 0 or segment.live == 0 or segment.last_timestamp < timestamp_ns:
+            continue
+        index.ensure(segment)
+        low, high = 0, segment.rows
+        while low < high:
+            middle = (low + high) // 2
+            if segment.timestamp[middle] < timestamp_ns:
+                low = middle + 1
+            else:
+                high = middle
+        sequence = index.next_live(segment.base + low)
+        return sequence if sequence <= index.last_sequence else None
+    return None
+
+
+def purge(StreamStore stream not None, SubjectFilter filter not None, *, uint64_t before=0, uint64_t keep=0):
+    """Take out the matching messages below sequence `before` (0: all), the newest `keep` of them excepted.
+
+    Returns:
+        How many were taken out.
+    """
+    cdef uint64_t[::1] sequences
+    cdef Py_ssize_t at, stop
+    if filter.matches_all and keep == 0:
+        return stream.purge_to(before) if before else stream.purge_all()
+    found = find_all(stream, filter, 0, before)
+    stop = len(found) - <Py_ssize_t>min(keep, <uint64_t>len(found))
+    if stop == 0:
+        return 0
+    if filter.matches_all:
+        return stream.purge_to(int(found[stop - 1]) + 1)
+    sequences = found
+    for at in range(stop):
+        stream.remove_row(sequences[at])
+        stream.note_tombstone(sequences[at])
+    stream.has_explicit = True
+    return stop

@@ -1,0 +1,196 @@
+"""The same promises for streams in files and in memory."""
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+from support.faulty_files import RecordingFiles
+
+from storage import queries
+from storage.limits import (
+    MAXIMUM_BYTES,
+    MAXIMUM_MESSAGES,
+    MAXIMUM_PER_SUBJECT,
+    REFUSALS,
+    TOO_LARGE,
+    StreamLimits,
+)
+from storage.memory import memory_stream
+from storage.snapshot import Snapshot
+from storage.store import Store
+from storage.stream import StreamStore
+from storage.subjects import SubjectFilter
+
+Make = Callable[..., StreamStore]
+
+
+@pytest.fixture(params=["file", "memory", "compressed", "aes", "chacha"])
+def make(request: pytest.FixtureRequest) -> Make:
+    """Return a function that makes an empty stream with limits."""
+    kind = request.param
+
+    def file_stream(**limits: int | bool) -> StreamStore:
+        from storage.store import StoreConfig
+
+        config = StoreConfig(key=bytes(range(32)))
+        store = Store(RecordingFiles(), config=config, rng=Random(1), threaded=False)
+        store.on_durable = lambda durable, keep=store: None
+        return store.create_stream(
+            "s",
+            limits=StreamLimits(**limits),
+            compression=kind == "compressed",
+            cipher=kind if kind in ("aes", "chacha") else None,
+        ).stream
+
+    def memory(**limits: int | bool) -> StreamStore:
+        return memory_stream(StreamLimits(**limits))
+
+    return memory if kind == "memory" else file_stream
+
+
+def fill(stream: StreamStore, count: int = 10, subject: bytes = b"a") -> None:
+    for index in range(count):
+        stream.append(subject, b"", b"%d" % index, 1000 + index)
+
+
+def test_an_empty_stream_reports_zeros(make: Make) -> None:
+    state = make().state()
+    assert (state.messages, state.bytes, state.first_seq, state.last_seq, state.first_ts_ns) == (
+        0,
+        0,
+        0,
+        0,
+        0,
+    )
+
+
+def test_a_message_reads_as_it_was_written(make: Make) -> None:
+    stream = make()
+    assert stream.append(b"a.b", b"NATS/1.0\r\n\r\n", b"payload", 7) == 1
+    message = stream.get(1)
+    assert message is not None
+    assert message.astuple() == (1, 7, b"a.b", b"NATS/1.0\r\n\r\n", b"payload")
+    assert stream.get(2) is None
+    assert stream.get(0) is None
+
+
+def test_bytes_are_counted_as_nats_server_counts_them(make: Make) -> None:
+    stream = make()
+    is_memory = stream.hot_log is not None and stream.hot_log.is_memory
+    stream.append(b"abc", b"", b"12345", 1)
+    assert stream.state().bytes == (16 + 3 + 5 if is_memory else 30 + 3 + 5)
+    stream.append(b"abc", b"hdr", b"12345", 1)
+    assert stream.state().bytes == (24 + 27 if is_memory else 38 + 45)
+
+
+def test_after_a_purge_first_is_behind_last_and_the_last_time_stays(make: Make) -> None:
+    stream = make()
+    fill(stream)
+    assert stream.purge_all() == 10
+    state = stream.state()
+    assert (state.messages, state.first_seq, state.last_seq, state.first_ts_ns, state.last_ts_ns) == (
+        0,
+        11,
+        10,
+        0,
+        1009,
+    )
+    assert stream.append(b"a", b"", b"", 2000) == 11
+
+
+def test_deleted_messages_between_are_counted_and_the_first_moves(make: Make) -> None:
+    stream = make()
+    fill(stream)
+    assert stream.delete(1)
+    assert stream.delete(5, erase=True)
+    assert not stream.delete(5)
+    assert stream.state().first_seq == 2
+    assert stream.state().num_deleted == 1
+    assert stream.deleted() == [5]
+
+
+def test_discard_old_evicts_the_oldest(make: Make) -> None:
+    stream = make(max_messages=3)
+    fill(stream)
+    assert [message.payload for message in stream.read(1, 10)] == [b"7", b"8", b"9"]
+
+
+def test_discard_new_refuses(make: Make) -> None:
+    stream = make(max_messages=2, discard_new=True)
+    assert [stream.append(b"a", b"", b"", index) for index in range(3)] == [1, 2, MAXIMUM_MESSAGES]
+    stream = make(max_bytes=50, discard_new=True)
+    assert stream.append(b"a", b"", b"x" * 10, 1) == 1
+    assert stream.append(b"a", b"", b"x" * 30, 1) == MAXIMUM_BYTES
+    stream = make(max_messages_per_subject=1, discard_new=True, discard_new_per_subject=True)
+    assert [stream.append(b"a", b"", b"", 1), stream.append(b"a", b"", b"", 1)] == [1, MAXIMUM_PER_SUBJECT]
+    assert stream.append(b"b", b"", b"", 1) == 2
+    stream = make(max_message_bytes=4)
+    assert stream.append(b"a", b"", b"12345", 1) == TOO_LARGE
+    assert REFUSALS[MAXIMUM_BYTES] == "maximum bytes exceeded"
+
+
+def test_a_replacement_under_discard_new_is_taken_when_it_frees_the_place(make: Make) -> None:
+    stream = make(max_messages=2, max_messages_per_subject=1, discard_new=True)
+    assert [stream.append(subject, b"", b"", 1) for subject in (b"a", b"b", b"a", b"c")] == [
+        1,
+        2,
+        3,
+        MAXIMUM_MESSAGES,
+    ]
+
+
+def test_messages_expire_by_age_and_by_their_own_time(make: Make) -> None:
+    stream = make(max_age_ns=100)
+    stream.append(b"a", b"", b"", 1000, expires_ns=1010)
+    stream.append(b"b", b"", b"", 1001)
+    stream.append(b"b", b"", b"", 1050)
+    assert stream.expire(1009) == []
+    assert stream.expire(1010) == [(1, b"a", True)]
+    assert stream.expire(1101) == [(2, b"b", False)]
+    assert stream.expire(1150) == [(3, b"b", True)]
+
+
+def test_purge_by_filter_keeps_the_newest_asked_for(make: Make) -> None:
+    stream = make()
+    for index in range(10):
+        stream.append(b"a.%d" % (index % 2), b"", b"", index)
+    assert queries.purge(stream, SubjectFilter(stream.subjects, [b"a.1"]), keep=2) == 3
+    assert queries.subject_counts(stream, SubjectFilter(stream.subjects, [b">"])) == {b"a.0": 5, b"a.1": 2}
+    assert queries.purge(stream, SubjectFilter(stream.subjects, [b">"]), before=6) == 3
+
+
+def test_a_snapshot_shows_the_stream_as_it_was(make: Make) -> None:
+    stream = make(segment_bytes=400)
+    fill(stream, 30)
+    stream.delete(4)
+    snapshot = Snapshot(stream)
+    stream.purge_all()
+    fill(stream, 3, b"b")
+    assert [message.sequence for message in snapshot] == [1, 2, 3, *range(5, 31)]
+    assert snapshot.state.messages == 29
+
+
+def test_skipped_sequences_hold_nothing(make: Make) -> None:
+    stream = make()
+    fill(stream, 2)
+    stream.skip_to(200_000, 5)
+    assert stream.append(b"a", b"", b"x", 2000) == 200_001
+    assert stream.state().num_deleted == 199_998
+    assert [message.sequence for message in stream.read(1, 9)] == [1, 2, 200_001]
+    with pytest.raises(ValueError, match="skip to 5"):
+        stream.skip_to(5, 1)
+
+
+def test_real_files_and_threads_give_the_same(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    stream = store.create_stream("s", b"definition").stream
+    fill(stream, 5000)
+    store.wait(store.commit())
+    before = stream.state()
+    store.close()
+    store = Store(tmp_path)
+    assert store.streams["s"].stream.state() == before
+    assert store.streams["s"].control.definition == b"definition"
+    assert len(store.streams["s"].stream.read(1, 10_000)) == 5000
+    store.close()
