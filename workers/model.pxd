@@ -191,7 +191,6 @@ cdef struct Account:               # one subject space
     uint64_t wildcard_count
     uint64_t wildcard_version      # grows with every change of a wildcard's interest
     Interest* local_head           # subjects with local interest, newest first
-    Interest* local_tail
 
 
 # ---- routes (routes.pyx) ---------------------------------------------------------------------------------------

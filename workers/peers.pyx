@@ -58,9 +58,9 @@ from workers.model cimport (
     QueueGroup,
     TrieNode,
 )
-from workers.octets cimport copy_exact, must_calloc, must_malloc, must_realloc
+from workers.octets cimport copy_exact, must_calloc, must_malloc
 from workers.routes cimport routes_changed
-from workers.sublist cimport interest_find, interest_obtain, interest_release, queue_obtain, queue_release
+from workers.sublist cimport interest_find, interest_obtain, interest_release, matched_add, queue_obtain, queue_release
 
 
 cdef extern from "<sys/eventfd.h>" nogil:
@@ -514,13 +514,8 @@ cdef void collect(Plane* plane, Interest* interest, uint32_t index) noexcept nog
     while queue is not NULL and not found:
         found = queue.remote_members is not NULL and queue.remote_members[index]
         queue = queue.next
-    if not found:
-        return
-    if plane.matched_count == plane.matched_capacity:
-        plane.matched_capacity = 2 * plane.matched_capacity if plane.matched_capacity else 16
-        plane.matched = <Interest**>must_realloc(plane.matched, plane.matched_capacity * sizeof(Interest*))
-    plane.matched[plane.matched_count] = interest
-    plane.matched_count += 1
+    if found:
+        matched_add(plane, interest)
 
 
 cdef void collect_below(Plane* plane, TrieNode* node, uint32_t index) noexcept nogil:

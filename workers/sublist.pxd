@@ -32,5 +32,7 @@ cdef int interest_has_local(const Interest* interest) noexcept nogil
 cdef void interest_list_local(Account* account, Interest* interest) noexcept nogil
 cdef void interest_unlist_local(Plane* plane, Account* account, Interest* interest) noexcept nogil
 
+cdef void matched_add(Plane* plane, Interest* interest) noexcept nogil
+
 # Fill Plane.matched with every interest that a published subject meets.
 cdef void interest_match(Plane* plane, Account* account, const uint8_t* subject, uint32_t length) noexcept nogil

@@ -478,7 +478,8 @@ cdef void queue_release(Plane* plane, Interest* interest, QueueGroup* queue) noe
 
 # ---- matching --------------------------------------------------------------------------------------------------
 
-cdef inline void matched_add(Plane* plane, Interest* interest) noexcept nogil:
+cdef void matched_add(Plane* plane, Interest* interest) noexcept nogil:
+    """Add an interest, unless it is NULL, to Plane.matched."""
     if interest is NULL:
         return
     if plane.matched_count == plane.matched_capacity:
