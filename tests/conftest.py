@@ -1,6 +1,7 @@
 """Fixtures that every level of tests shares: brokers, raw clients, and coroutines as tests."""
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -45,8 +46,19 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     names = inspect.signature(pyfuncitem.obj).parameters
-    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+
+    async def run_and_clean_up() -> None:
+        async with pyfuncitem.funcargs.get("cleanup", contextlib.AsyncExitStack()):
+            await pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names})
+
+    asyncio.run(run_and_clean_up())
     return True
+
+
+@pytest.fixture
+def cleanup() -> contextlib.AsyncExitStack:
+    """What a coroutine test puts here is closed on its event loop when it ends, passed or failed."""
+    return contextlib.AsyncExitStack()
 
 
 @pytest.fixture(scope="session")

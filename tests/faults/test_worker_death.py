@@ -11,6 +11,7 @@ import threading
 import nats
 import pytest
 from support.fleet import by_worker, holdings, serving_worker, wait_for_workers
+from support.nats_py import settle
 from support.wait import wait_until, wait_until_async
 
 BATCH_MESSAGES = 40
@@ -247,7 +248,7 @@ def wait_for_progress(flows):
 
 
 @pytest.mark.servers("midge-2")
-async def test_official_client_reconnects_after_its_worker_died(start):
+async def test_official_client_reconnects_after_its_worker_died(start, cleanup):
     server = start()
     reconnects = []
 
@@ -267,13 +268,15 @@ async def test_official_client_reconnects_after_its_worker_died(start):
         )
         for _ in range(4)
     ]
+    for client in clients:
+        cleanup.push_async_callback(client.close)
 
     async def answer(message):
         await message.respond(b"alive")
 
     for client in clients:
         await client.subscribe("death.service", "group", cb=answer)
-        await client.flush()
+        await settle(client)
     kill(server.workers()[0].pid)
     await wait_until_async(lambda: len(reconnects) >= 2, "two clients to reconnect", 30)
 
@@ -287,5 +290,3 @@ async def test_official_client_reconnects_after_its_worker_died(start):
         return True
 
     await wait_until_async(everybody_is_answered, "requests to be answered", 60)
-    for client in clients:
-        await client.close()

@@ -16,10 +16,17 @@ pytestmark = [
 TIMEOUT_S = 20
 
 
-async def connect(server, **options):
-    client = NATSCore(ClientConfig(servers=[server.url], **options))
-    await client.connect()
-    return client
+@pytest.fixture
+def connect(cleanup):
+    """A function that connects to a broker; the connection is closed when the test ends, passed or failed."""
+
+    async def connect_one(server, **options):
+        client = NATSCore(ClientConfig(servers=[server.url], **options))
+        await client.connect()
+        cleanup.push_async_callback(client.close)
+        return client
+
+    return connect_one
 
 
 async def subscribe(client, subject, **options):
@@ -38,29 +45,25 @@ async def settle(client):
     await own.unsubscribe()
 
 
-async def test_publish_reaches_subscribers(server):
+async def test_publish_reaches_subscribers(server, connect):
     clients = [await connect(server) for _ in range(4)]
     subscriptions = [await subscribe(client, "nio.>") for client in clients]
     await clients[0].publish("nio.a.b", b"hello")
     for subscription in subscriptions:
         message = await subscription.next_msg(timeout=TIMEOUT_S)
         assert (message.subject, message.payload) == ("nio.a.b", b"hello")
-    for client in clients:
-        await client.close()
 
 
-async def test_headers_are_carried(server):
+async def test_headers_are_carried(server, connect):
     subscriber, publisher = await connect(server), await connect(server)
     subscription = await subscribe(subscriber, "nio.headers")
     await publisher.publish("nio.headers", b"body", headers={"Key": "value"})
     message = await subscription.next_msg(timeout=TIMEOUT_S)
     assert message.payload == b"body"
     assert message.headers["Key"] == "value"
-    await subscriber.close()
-    await publisher.close()
 
 
-async def test_reply_finds_its_way_back(server):
+async def test_reply_finds_its_way_back(server, connect):
     """By hand: request() of natsio 0.2.1 does not know its own inbox, with nats-server either."""
     responder, requester = await connect(server), await connect(server)
 
@@ -73,11 +76,9 @@ async def test_reply_finds_its_way_back(server):
         await requester.publish("nio.service", b"%d" % number, reply_to=f"nio.inbox.{number}")
         assert (await inbox.next_msg(timeout=TIMEOUT_S)).payload == b"re: %d" % number
         await inbox.unsubscribe()
-    await responder.close()
-    await requester.close()
 
 
-async def test_queue_group_shares_the_messages(server):
+async def test_queue_group_shares_the_messages(server, connect):
     clients = [await connect(server) for _ in range(4)]
     counts = [0] * 4
 
@@ -94,11 +95,9 @@ async def test_queue_group_shares_the_messages(server):
     await wait_until_async(lambda: sum(counts) >= 400, "400 messages", TIMEOUT_S)
     assert sum(counts) == 400
     assert all(counts), counts
-    for client in clients:
-        await client.close()
 
 
-async def test_client_reconnects_to_a_broker_that_came_back(start):
+async def test_client_reconnects_to_a_broker_that_came_back(start, connect):
     first = start()
     client = await connect(first, reconnect_time_wait=0.05, max_reconnect_attempts=10000)
     subscription = await subscribe(client, "nio.reconnect")
@@ -115,5 +114,3 @@ async def test_client_reconnects_to_a_broker_that_came_back(start):
 
     await wait_until_async(arrived, "the subscription to be replayed", TIMEOUT_S)
     assert receive.result().payload == b"again"
-    await client.close()
-    await other.close()
