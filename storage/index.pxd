@@ -65,6 +65,7 @@ cdef class StreamIndex:
     cdef bint remove_row(self, uint64_t sequence) except -1
     cdef int drop_segment(self, Segment segment) except -1
     cdef uint64_t next_live(self, uint64_t sequence) except? 0
+    cdef uint64_t last_sequence_c(self, const uint8_t *subject, uint32_t length) except? 0
     cdef uint64_t previous_of(self, uint32_t id, uint64_t sequence) except? 0
     cdef uint64_t scan_back(self, uint32_t id, uint64_t sequence) except? 0
     cdef uint64_t scan_forward(self, uint32_t id, uint64_t sequence) except? 0

@@ -17,7 +17,7 @@ cdef class Message:
 
 
 # A message where it lies; valid until the next call into the stream.
-ctypedef struct message_view_t:
+ctypedef struct record_view_t:
     uint64_t sequence
     int64_t timestamp_ns
     const uint8_t *subject
@@ -35,11 +35,13 @@ cdef class StreamReader(StreamIndex):
     cdef uint64_t window_start
     cdef uint64_t window_end
     cdef uint64_t read_next             # the sequence after the last one read
+    cdef object decoded                 # the parts of a coded message that `peek` points into
     cdef readonly uint64_t damaged_reads
     cdef public object version          # moves when segments change, for checkpoints
 
     cdef const uint8_t *record_of(self, Segment segment, uint32_t row, bint is_sequential) except? NULL
-    cdef int view(self, uint64_t sequence, message_view_t *view) except -1
+    cdef int peek(self, uint64_t sequence, record_view_t *view) except -1
+    cdef int peek_decoded(self, const record_header_t *header, const uint8_t *body, record_view_t *view) except -1
     cdef Message message_of(self, Segment segment, uint32_t row, bint is_sequential)
     cdef Py_ssize_t fill_window(self, LogFile log, uint64_t offset, uint64_t size) except -1
 

@@ -5,7 +5,7 @@ Every record is checked when it is read. One that does not pass is counted as lo
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from storage.errors import RecordDamaged
 
@@ -92,11 +92,13 @@ cdef class StreamReader(StreamIndex):
         self.remove_row(sequence)
         self.version += 1
 
-    cdef int view(self, uint64_t sequence, message_view_t *view) except -1:
-        """Fill `view` with a message where it lies; 0: there is none. Coded streams need `get`.
+    cdef int peek(self, uint64_t sequence, record_view_t *view) except -1:
+        """Fill `view` with the message where it lies, without a Python object; 0: there is none.
+
+        The memory is valid until the next call into the stream. A coded message is decoded first.
 
         Raises:
-            RecordDamaged, ReadFailed: as record_of.
+            RecordDamaged, ReadFailed: as record_of. KeyRequired: it is encrypted with another key.
         """
         cdef Segment segment = self.segment_of(sequence)
         cdef const uint8_t *at
@@ -110,13 +112,42 @@ cdef class StreamReader(StreamIndex):
         at = self.record_of(segment, row, sequence == self.read_next)
         self.read_next = sequence + 1
         header = <const record_header_t *>at
-        at += HEADER_BYTES + (8 if header.flags & EXPIRES else 0)
         view.sequence, view.timestamp_ns = header.sequence, header.timestamp_ns
+        at += HEADER_BYTES + (8 if header.flags & EXPIRES else 0)
+        if header.flags & (COMPRESSED | ENCRYPTED):
+            return self.peek_decoded(header, at, view)
         view.subject, view.subject_bytes = at, header.subject_length
         view.headers, view.headers_bytes = at + header.subject_length, header.headers_length
         view.payload = view.headers + header.headers_length
         view.payload_bytes = <uint32_t>(<const uint8_t *>header + header.length - view.payload)
         return 1
+
+    cdef int peek_decoded(self, const record_header_t *header, const uint8_t *body, record_view_t *view) except -1:
+        cdef bytes subject, headers, payload
+        self.decoded = self.codec.decode(
+            header.flags, header.sequence, body[:<const uint8_t *>header + header.length - body])
+        subject, headers, payload = self.decoded
+        view.subject, view.subject_bytes = <const uint8_t *>PyBytes_AS_STRING(subject), <uint32_t>len(subject)
+        view.headers, view.headers_bytes = <const uint8_t *>PyBytes_AS_STRING(headers), <uint32_t>len(headers)
+        view.payload, view.payload_bytes = <const uint8_t *>PyBytes_AS_STRING(payload), <uint32_t>len(payload)
+        return 1
+
+    def peeked(self, uint64_t sequence):
+        """Return a copy of what `peek` shows as a Message, or None: there is none.
+
+        Raises:
+            RecordDamaged, ReadFailed: as get.
+        """
+        cdef record_view_t view
+        cdef Message message
+        if not self.peek(sequence, &view):
+            return None
+        message = Message.__new__(Message)
+        message.sequence, message.timestamp_ns = view.sequence, view.timestamp_ns
+        message.subject = view.subject[:view.subject_bytes]
+        message.headers = view.headers[:view.headers_bytes]
+        message.payload = view.payload[:view.payload_bytes]
+        return message
 
     cdef Message message_of(self, Segment segment, uint32_t row, bint is_sequential):
         """Return a live row as a Message."""
