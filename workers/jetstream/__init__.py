@@ -1,0 +1,1 @@
+"""JetStream: streams, publishing with acknowledgement, and reading what is stored."""
