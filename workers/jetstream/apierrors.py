@@ -1,4 +1,4 @@
-"""Every error that the JetStream API of one server can answer: code, err_code and description as nats-server has them.
+"""Every error that the JetStream API of one server can answer: code, err_code and description on the wire.
 
 Call a kind to get the exception: `raise apierrors.stream_not_found()`; kinds with a place for text take it:
 `apierrors.stream_invalid_config("invalid subject")`. The numbers and texts are the wire's
