@@ -60,6 +60,16 @@ class ServerConfig:
     password: str
     token: str
     auth_timeout_ns: int
+    jetstream: bool
+    store_dir: str
+    """What -sd names; jetstream.prepare puts the folder in use in its place."""
+    sync_interval_ns: int
+    """0: every commit is synced."""
+    js_domain: str
+    js_strict: bool = True
+    js_max_memory: int = -1
+    """Like the next, found out by jetstream.prepare; -1 until then."""
+    js_max_file: int = -1
 
     def for_worker(
         self, index: int, *, server_id: str, port: int, ring_epochs: list[list[int]]
@@ -103,6 +113,13 @@ class ServerConfig:
             log_file=self.log_file,
             log_time=self.log_time,
             log_utc=self.log_utc,
+            jetstream=self.jetstream,
+            store_dir=self.store_dir,
+            sync_interval_ns=self.sync_interval_ns,
+            js_max_memory=self.js_max_memory,
+            js_max_file=self.js_max_file,
+            js_domain=self.js_domain,
+            js_strict=self.js_strict,
         )
 
 
@@ -182,6 +199,8 @@ def _check_ranges(fields: Mapping[str, Value]) -> None:
 def _check_combinations(fields: Mapping[str, Value]) -> None:
     if " " in str(fields["server_name"]):
         raise FlagError("server name cannot contain spaces")
+    if any(character in ".*> \t\r\n\f" for character in str(fields["js_domain"])):
+        raise FlagError(f"invalid domain name {fields['js_domain']!r} for flag --js_domain")
     if bool(fields["user"]) != bool(fields["password"]):
         given, missing = ("--user", "--pass") if fields["user"] else ("--pass", "--user")
         raise FlagError(f"{given} was given without {missing}")

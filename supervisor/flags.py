@@ -53,6 +53,7 @@ class Flag:
 
 SERVER = "Server"
 LIMITS = "Limit"
+JETSTREAM = "JetStream"
 LOGGING = "Logging"
 AUTHORIZATION = "Authorization"
 COMMON = "Common"
@@ -218,6 +219,26 @@ FLAGS = (
         "Time a blocked write may take (default: 10s)",
         LIMITS,
     ),
+    Flag("jetstream", "-js --jetstream", "boolean", False, "", "Enable JetStream", JETSTREAM),
+    Flag(
+        "store_dir",
+        "-sd --store_dir",
+        "text",
+        "",
+        "<dir>",
+        "Keep streams below this directory (default: nats in the directory for temporary files)",
+        JETSTREAM,
+    ),
+    Flag(
+        "sync_interval_ns",
+        "--js_sync_interval",
+        "sync_interval",
+        0,
+        "<time>",
+        "Time between syncs to disk, or always: before anything is acknowledged (default: always)",
+        JETSTREAM,
+    ),
+    Flag("js_domain", "--js_domain", "text", "", "<name>", "JetStream domain", JETSTREAM),
     Flag(
         "log_file",
         "-l --log",
@@ -272,7 +293,6 @@ FLAGS = (
 RESERVED = frozenset(
     {
         *("c", "config", "t", "ms", "https_port", "profile"),
-        *("js", "jetstream", "sd", "store_dir"),
         *("s", "syslog", "r", "remote_syslog", "log_size_limit", "max_traced_msg_len"),
         *("tls", "tlscert", "tlskey", "tlsverify", "tlscacert", "help_tls"),
         *("routes", "cluster", "cluster_name", "cluster_listen", "cluster_advertise"),
@@ -394,12 +414,17 @@ def parse_duration_ns(text: str) -> int:
     return total_ns
 
 
+def _parse_sync_interval(text: str) -> int:
+    return 0 if text == "always" else parse_duration_ns(text)
+
+
 PARSERS: Mapping[str, Callable[[str], Value]] = {
     "text": str,
     "integer": _parse_integer,
     "boolean": _parse_boolean,
     "size": parse_size,
     "duration": parse_duration_ns,
+    "sync_interval": _parse_sync_interval,
 }
 
 

@@ -1,10 +1,10 @@
 """From a checked configuration to a running service.
 
 Start-up time is a promise, so the order matters. Workers are spawned first: they take longest to boot, need
-nothing before their first message, and end by themselves if it never comes. While they boot on other cores,
-everything is done that can fail with one clear line (log, port, files, memory), then they get that message,
-and only then is the event loop imported. For the same reason modules are imported where they are needed,
-not at the top.
+nothing before their first message but the lock of a store, which they inherit, and end by themselves if that
+message never comes. While they boot on other cores, everything is done that can fail with one clear line
+(log, port, files, memory), then they get it, and only then is the event loop imported. For the same reason
+modules are imported where they are needed, not at the top.
 """
 
 from __future__ import annotations
@@ -43,6 +43,11 @@ def serve(config: ServerConfig, worker_command: Sequence[str] = WORKER_COMMAND) 
     log = _open_log(config)
     try:
         host.raise_descriptor_limit()
+        if config.jetstream:
+            from supervisor import jetstream
+
+            # Before the workers: they inherit the lock of the store.
+            config = jetstream.prepare(config, log)
         spawned = _spawn_workers(config.worker_count, worker_command)
         return _start(config, log, spawned, worker_command)
     except StartError as error:
@@ -144,6 +149,10 @@ def _log_start(config: ServerConfig, log: Log, server_id: str, port: int) -> Non
     log.info(f"  Name:     {config.server_name or server_id}")
     log.info(f"  ID:       {server_id}")
     log.info(f"  Workers:  {config.worker_count}")
+    if config.jetstream:
+        from supervisor import jetstream
+
+        jetstream.log_start(config, log)
     log.info(f"Listening for client connections on {join_host_port(config.host, port)}")
     if config.monitoring_port:
         # Launchers and client test suites pass -m without needing it, so it is no reason not to start.

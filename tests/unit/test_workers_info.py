@@ -66,3 +66,10 @@ def test_names_with_quotes_are_json() -> None:
         fields_of(InfoWriter(worker_config(server_name='a"b\\ü')).greeting(1, "::1"))["server_name"]
         == 'a"b\\ü'
     )
+
+
+def test_jetstream_and_its_domain_are_told() -> None:
+    writer = InfoWriter(worker_config(jetstream=True, js_domain="hub"))
+    for line in (writer.greeting(1, "::1"), writer.connected(1, "::1", "$G"), writer.lame_duck(1, "::1")):
+        assert (fields_of(line)["jetstream"], fields_of(line)["domain"]) == (True, "hub")
+    assert "domain" not in fields_of(InfoWriter(worker_config(jetstream=True)).greeting(1, "::1"))
