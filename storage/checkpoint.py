@@ -32,6 +32,9 @@ HEADER_BYTES = HEADER.size + 4
 COUNTERS = struct.Struct("<QQQQqQQQIIIIQ")
 SEGMENT = struct.Struct("<QQQQqQIIIIQ")
 PAIR = struct.Struct("<QQ")
+# Flags of a segment: its columns are in the sidecar; no message of it has an id.
+HAS_SIDECAR = 1
+NO_IDS = 2
 
 
 @dataclass(slots=True)
@@ -47,6 +50,7 @@ class SegmentState:
     rows: int
     live: int
     has_sidecar: bool
+    has_ids: bool
     dead: bytes
     columns: bytes
 
@@ -91,7 +95,7 @@ def encode_body(state: Checkpoint) -> bytes:
                 one.end,
                 one.live_bytes,
                 one.last_timestamp,
-                one.has_sidecar,
+                one.has_sidecar | (0 if one.has_ids else NO_IDS),
                 one.salt,
                 one.rows,
                 one.live,
@@ -137,7 +141,7 @@ def decode_body(generation: int, position: int, body: bytes) -> Checkpoint:
     segments_count, lost_count, expiries_count, subjects_bytes = fields[9:]
     segments = []
     for _ in range(segments_count):
-        number, base, end, live_bytes, last, has_sidecar, salt, rows, live, dead_bytes, columns_bytes = (
+        number, base, end, live_bytes, last, flags, salt, rows, live, dead_bytes, columns_bytes = (
             SEGMENT.unpack_from(body, at)
         )
         at += SEGMENT.size
@@ -147,7 +151,18 @@ def decode_body(generation: int, position: int, body: bytes) -> Checkpoint:
         at += columns_bytes
         segments.append(
             SegmentState(
-                number, base, end, live_bytes, last, salt, rows, live, bool(has_sidecar), dead, columns
+                number,
+                base,
+                end,
+                live_bytes,
+                last,
+                salt,
+                rows,
+                live,
+                bool(flags & HAS_SIDECAR),
+                not flags & NO_IDS,
+                dead,
+                columns,
             )
         )
     pairs = list(PAIR.iter_unpack(body[at : at + PAIR.size * (lost_count + expiries_count)]))

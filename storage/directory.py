@@ -262,6 +262,7 @@ class StreamDirectory:
                     segment.rows,
                     segment.live,
                     segment.is_sealed,
+                    segment.has_ids,
                     segment.export_dead(),
                     b"" if segment.is_sealed else segment.export_columns(),
                 )

@@ -31,6 +31,7 @@ cdef class Segment:
     cdef readonly int64_t last_timestamp
     cdef readonly LogFile log
     cdef public bint is_sealed
+    cdef public bint has_ids            # a message of it has, or had, a message id
     cdef public bint has_sidecar        # the sidecar of exactly these rows is in its file, synced
     cdef public uint64_t used_tick      # when the columns were last needed
 
@@ -40,6 +41,7 @@ cdef class Segment:
     cdef int cut(self, uint32_t rows) except -1
     cdef inline bint is_dead(self, uint32_t row) noexcept:
         return self.dead != NULL and (row >> 6) < self.dead_words and (self.dead[row >> 6] >> (row & 63)) & 1
+    cdef uint32_t row_at(self, int64_t timestamp_ns) noexcept
     cdef uint32_t next_live_row(self, uint32_t row) noexcept
     cdef long long last_live_row(self, uint32_t row) noexcept
 

@@ -6,6 +6,7 @@ from storage.subjects import SubjectTable
 class Segment:
     is_sealed: bool
     has_sidecar: bool
+    has_ids: bool
     used_tick: int
     @property
     def base(self) -> int: ...

@@ -110,6 +110,19 @@ cdef class Segment:
             self.last_timestamp = self.timestamp[rows - 1]
         return 0
 
+    cdef uint32_t row_at(self, int64_t timestamp_ns) noexcept:
+        """Return the first row stored at or after a Unix time in ns, or `rows`; the columns must be loaded."""
+        cdef uint32_t low = 0
+        cdef uint32_t high = self.rows
+        cdef uint32_t middle
+        while low < high:
+            middle = (low + high) // 2
+            if self.timestamp[middle] < timestamp_ns:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
     cdef uint32_t next_live_row(self, uint32_t row) noexcept:
         """Return the first live row at or after `row`, or `rows`."""
         cdef uint64_t word

@@ -348,20 +348,12 @@ def subject_counts(StreamIndex index not None, SubjectFilter filter not None):
 def sequence_at(StreamIndex index not None, int64_t timestamp_ns):
     """Return the first live sequence stored at or after a Unix time in ns, or None: all are older."""
     cdef Segment segment
-    cdef uint32_t low, high, middle
     cdef uint64_t sequence
     for segment in index.segments:
         if segment.rows == 0 or segment.live == 0 or segment.last_timestamp < timestamp_ns:
             continue
         index.ensure(segment)
-        low, high = 0, segment.rows
-        while low < high:
-            middle = (low + high) // 2
-            if segment.timestamp[middle] < timestamp_ns:
-                low = middle + 1
-            else:
-                high = middle
-        sequence = index.next_live(segment.base + low)
+        sequence = index.next_live(segment.base + segment.row_at(timestamp_ns))
         return sequence if sequence <= index.last_sequence else None
     return None
 

@@ -8,6 +8,10 @@ from storage.record cimport record_header_t
 from storage.writer cimport Block
 
 
+cdef extern from "message_id.h" nogil:
+    const uint8_t *message_id_of(const uint8_t *headers, uint32_t headers_bytes, uint32_t *id_bytes)
+
+
 cdef class Message:
     cdef readonly uint64_t sequence
     cdef readonly int64_t timestamp_ns

@@ -221,6 +221,37 @@ cdef class StreamReader(StreamIndex):
             self.read_next = (<Message>out[len(out) - 1]).sequence + 1
         return out
 
+    def message_ids(self, int64_t since_ns):
+        """Return (id, sequence, timestamp_ns) of the messages with a Nats-Msg-Id stored since a Unix time in ns.
+
+        They come in order. Segments in which no message has one cost nothing; damaged messages are left out.
+
+        Raises:
+            ReadFailed: the file could not be read.
+        """
+        cdef list out = []
+        cdef Segment segment
+        cdef uint32_t row
+        cdef uint32_t id_bytes = 0
+        cdef record_view_t view
+        cdef const uint8_t *id
+        for segment in list(self.segments):
+            if not segment.has_ids or segment.last_timestamp < since_ns:
+                continue
+            self.ensure(segment)
+            row = segment.next_live_row(segment.row_at(since_ns))
+            while row < segment.rows:
+                self.read_next = segment.base + row
+                try:
+                    if self.peek(segment.base + row, &view):
+                        id = message_id_of(view.headers, view.headers_bytes, &id_bytes)
+                        if id != NULL:
+                            out.append((id[:id_bytes], view.sequence, view.timestamp_ns))
+                except RecordDamaged:
+                    pass
+                row = segment.next_live_row(row + 1)
+        return out
+
 
 @cython.final
 cdef class FrozenSegment:

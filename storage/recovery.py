@@ -364,6 +364,7 @@ class Recovery:
             segment = Segment(one.base, log)
             segment.restore(one.rows, one.live, one.live_bytes, one.last_timestamp, one.dead)
             segment.is_sealed = segment.has_sidecar = one.has_sidecar
+            segment.has_ids = one.has_ids
             if not one.has_sidecar:
                 segment.import_columns(one.columns)
             segments.append(segment)

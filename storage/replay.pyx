@@ -16,6 +16,7 @@ from storage.record import find_next
 
 from storage.index cimport Segment
 from storage.log cimport LogFile
+from storage.reader cimport message_id_of
 from storage.record cimport (
     COMPRESSED, DEAD_MAP, ENCRYPTED, ERASED, EXPIRES, HEAD, HEADER_BYTES, MESSAGE, RECORDS_START, SKIP,
     TOMBSTONES, TRUNCATE,
@@ -168,8 +169,10 @@ cdef int apply_message(StreamStore stream, const uint8_t *record, uint32_t offse
     cdef uint64_t payload_bytes, lost
     cdef uint32_t subject_bytes = header.subject_length
     cdef uint32_t headers_bytes = header.headers_length
+    cdef uint32_t id_bytes = 0
     cdef const uint8_t *subject
-    cdef bytes decoded
+    cdef const uint8_t *message_headers
+    cdef bytes decoded, headers
     if sequence <= stream.last_sequence:
         return 0
     if sequence > stream.last_sequence + 1:
@@ -191,9 +194,13 @@ cdef int apply_message(StreamStore stream, const uint8_t *record, uint32_t offse
                                                         at[:record + header.length - at])
         subject, subject_bytes = <const uint8_t *>PyBytes_AS_STRING(decoded), <uint32_t>len(decoded)
         headers_bytes, payload_bytes = <uint32_t>len(headers), <uint64_t>len(payload)
+        message_headers = <const uint8_t *>PyBytes_AS_STRING(headers)
     else:
         subject = at
+        message_headers = at + subject_bytes
         payload_bytes = <uint64_t>(record + header.length - at) - subject_bytes - headers_bytes
+    if headers_bytes and message_id_of(message_headers, headers_bytes, &id_bytes) != NULL:
+        stream.hot.has_ids = True
     stream.add_row(sequence, header.timestamp_ns, <uint32_t>stream.subjects.intern(subject, subject_bytes),
                    stream.accounted(subject_bytes, headers_bytes, payload_bytes), offset)
     if expires_ns:

@@ -24,6 +24,7 @@ from storage.limits import (
 
 from storage.index cimport StreamIndex
 from storage.log cimport LogFile
+from storage.reader cimport message_id_of
 from storage.record cimport (
     DEAD_MAP, ERASED, EXPIRES, HEAD, HEADER_BYTES, MESSAGE, SKIP, TOMBSTONES, TRUNCATE,
     crc32c_choose, record_header_t, record_padded, record_seal,
@@ -127,6 +128,7 @@ cdef class StreamStore(StreamReader):
         cdef uint64_t sequence = self.last_sequence + 1
         cdef uint64_t length = <uint64_t>HEADER_BYTES + 8 + subject_bytes + headers_bytes + payload_bytes
         cdef uint64_t offset
+        cdef uint32_t id_bytes = 0
         cdef int refusal = self.check_limits(subject, subject_bytes, size,
                                              <uint64_t>headers_bytes + payload_bytes)
         cdef long long id
@@ -146,6 +148,8 @@ cdef class StreamStore(StreamReader):
             self.write_coded(sequence, timestamp_ns, expires_ns, subject[:subject_bytes],
                              headers[:headers_bytes],
                              payload[:payload_bytes])
+        if headers_bytes and message_id_of(headers, headers_bytes, &id_bytes) != NULL:
+            self.hot.has_ids = True
         id = self.subjects.intern(subject, subject_bytes)
         self.add_row(sequence, timestamp_ns, <uint32_t>id, size, <uint32_t>offset)
         if expires_ns:
