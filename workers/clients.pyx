@@ -219,6 +219,7 @@ cdef void publish(Plane* plane, Conn* conn, Op* op, int may_borrow) noexcept nog
     message.account = conn.account
     message.hops = 0
     message.may_borrow = may_borrow
+    message.from_peer = 0
     message.publisher = conn
     if deliver(plane, &message, route) == 0 and op.reply.length and conn.flags & CONN_NO_RESPONDERS:
         deliver_no_responders(plane, &message)

@@ -8,9 +8,16 @@ cdef class DataPlane:
     cdef object _soon                      # called with self.run when there is more to do at once
     cdef object _later                     # called with seconds and self.run
     cdef object _region                    # keeps the shared memory mapped
+    cdef public object on_notified         # called when a watched descriptor has become readable
+    cdef public object on_letters_taken    # called when sinks have got the messages of a round
+    cdef dict _listeners                   # handle -> Sink
+    cdef readonly list dropped_sinks       # kept until no letter can name them
     cdef bint _later_is_set
+    cdef bint _soon_is_set
     cdef bint _is_running
     cdef bint _lingers                     # run() waits a moment for more before it returns
     cdef long _ticks
 
     cdef bint _sleep_or_find_work(self)
+    cdef int _run_soon(self) except -1
+    cdef int _watch(self, int fd, void* mark) except -1

@@ -1,108 +1,85 @@
 # cython: language_level=3, embedsignature=True, wraparound=False
-"""The data plane of one worker: its event rounds, and the face that the rest of the worker sees.
-
-All client sockets and the doorbell are in one epoll set, edge-triggered, whose descriptor is one reader of the worker's
-event loop. So however many sockets are ready, Python is entered once, and pausing a client needs no system call.
-
-A round: take events; look how far the data rings are filled, apply control frames, handle the data; read one block of
-every ready socket; publish to the peers; write every connection with output once; free what was closed. The order is
-the causality rule of ARCHITECTURE.md: control frames are applied after input was received and before it is handled,
-and published before output is written.
-"""
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+"""The data plane of one worker as the rest of the worker sees it; what it does is in rounds.pyx."""
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memset
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from libc.string cimport memcpy, memset
 
 from shm.layout cimport counters_t, wake_words_t
-from shm.ring cimport ring_poll, ring_release
 from shm.wake cimport wake_cancel_sleep, wake_prepare_sleep
 
-from workers.clients cimport client_allow, client_refuse, conn_free, conn_open, conn_read, conn_ready, conn_resume
-from workers.clients cimport READ_BYTES, ROUND_BYTES_MIN
-from workers.delivery cimport deliver_from_peer
+from workers.clients cimport READ_BYTES, client_allow, client_refuse, conn_open
+from workers.letters cimport letters_free
 from workers.model cimport (
-    CLOSE_SLOW_PENDING,
     CONN_AUTH_REQUIRED,
-    CONN_BLOCKED,
-    CONN_BORROWS,
-    CONN_CLOSING,
-    CONN_DIRTY,
     CONN_HEADERS,
-    CONN_HUNG_UP,
+    CONN_INTERNAL,
     CONN_NO_ECHO,
     CONN_NO_RESPONDERS,
-    CONN_PAUSED,
     CONN_PEDANTIC,
     CONN_PROTOCOL_1,
-    CONN_READY,
     CONN_VERBOSE,
     PEER_DOWN,
+    SUB_LOCAL,
+    SUB_STICKY,
     Account,
     CloseReason,
     Conn,
-    Peer,
+    Listener,
     Plane,
 )
 from workers.octets cimport OCTETS_SLACK, must_calloc, must_malloc
-from workers.output cimport conn_close, out_append, out_commit, out_discard, out_flush, out_own, out_pending, pool_trim
+from workers.outbox cimport has_interest, send_message
+from workers.output cimport conn_close, out_append, pool_trim
 from workers.peers cimport (
     peer_attach,
     peer_detach,
     peer_free,
     peer_new,
-    peer_wake,
     peers_backlogged,
     peers_can_tell_more,
     peers_have_input,
     peers_publish,
-    peers_take_control,
 )
 from workers.replies cimport fail_silently, fail_with
+from workers.rounds cimport (
+    ARENA_BYTES,
+    EPOLL_CLOEXEC,
+    EPOLL_CTL_ADD,
+    EPOLLET,
+    EPOLLIN,
+    EPOLLOUT,
+    EPOLLRDHUP,
+    EVENTS_MAX,
+    epoll_create1,
+    epoll_ctl,
+    epoll_event,
+    epoll_wait,
+    linger,
+    note_events,
+    play_round,
+    read_clock,
+    stats_of,
+)
 from workers.routes cimport routes_free, routes_init
-from workers.sublist cimport account_free, account_new
-from workers.timers cimport timer_blocked, timers_turn
+from workers.sinks cimport Sink
+from workers.sublist cimport SUBJECT_INVALID, account_free, account_new, subject_kind
+from workers.subscriptions cimport listen, unlisten
+from workers.timers cimport timers_turn
 
 import os
+import struct
 
 from workers.errors import CloseReason as Reason
 
 
-cdef extern from "<sys/epoll.h>" nogil:
-    enum:
-        EPOLLIN
-        EPOLLOUT
-        EPOLLRDHUP
-        EPOLLHUP
-        EPOLLERR
-        EPOLLET
-        EPOLL_CTL_ADD
-        EPOLL_CLOEXEC
-    ctypedef union epoll_data_t:
-        void* ptr
-    struct epoll_event:
-        uint32_t events
-        epoll_data_t data
-    int epoll_create1(int flags)
-    int epoll_ctl(int epoll_fd, int operation, int fd, epoll_event* event)
-    int epoll_wait(int epoll_fd, epoll_event* events, int count, int timeout_ms)
-
-
-cdef extern from "<sched.h>" nogil:
-    int sched_yield()
-
-
 cdef enum:
-    EVENTS_MAX = 256
     ROUNDS_MAX = 32                # before other callbacks of the event loop get their turn
-    LINGER_MS = 1
-    ARENA_BYTES = 1 << 20          # read in one round before everything is written
-    PEER_BYTES_MAX = 1 << 18       # handled of one peer's ring before it gets the space back
     TRIM_TICKS = 20
-    # What is read becomes as much output for every subscriber. Measured with 8 subscribers: reading 256 KiB at once
-    # cost 100 ns of kernel time per delivery, 128 KiB 50 ns, since the output then stays in the second-level cache.
-    FAN_OUT = 3
-    READ_BYTES_FEW = READ_BYTES >> 1
+    SUBJECT_BYTES_MAX = 65535
+    ACCOUNTS = 2                   # the clients' one, and INTERNAL_ACCOUNT
+
+# The subject space in which workers call each other; no client can be in it.
+INTERNAL_ACCOUNT = 1
 
 OPTION_VERBOSE = CONN_VERBOSE
 OPTION_PEDANTIC = CONN_PEDANTIC
@@ -112,235 +89,8 @@ OPTION_NO_RESPONDERS = CONN_NO_RESPONDERS
 OPTION_PROTOCOL_1 = CONN_PROTOCOL_1
 
 
-cdef void read_clock(Plane* plane) noexcept nogil:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    plane.now_ns = <int64_t>now.tv_sec * 1000000000 + now.tv_nsec
-
-
-# ---- one round -------------------------------------------------------------------------------------------------
-
-cdef void note_events(Plane* plane, epoll_event* events, int count) noexcept nogil:
-    """Note which sockets can be read and written."""
-    cdef int i
-    cdef uint32_t happened
-    cdef Conn* conn
-    for i in range(count):
-        conn = <Conn*>events[i].data.ptr
-        if conn is NULL:
-            # The doorbell. Edge-triggered, every ring of it is an event, so it need not be read.
-            continue
-        if <Plane*>conn is plane:
-            plane.link_waits = 1
-            continue
-        happened = events[i].events
-        if happened & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
-            conn.flags |= CONN_HUNG_UP
-        if happened & EPOLLOUT and conn.flags & CONN_BLOCKED:
-            conn.flags &= ~<uint32_t>CONN_BLOCKED
-            out_commit(plane, conn, 0)
-        if happened & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
-            conn_ready(plane, conn)
-
-
-cdef void write_output(Plane* plane) noexcept nogil:
-    """Write every connection with output once; afterwards nothing refers to the arena or to a ring."""
-    cdef Conn* conn
-    cdef uint32_t i
-    while plane.dirty is not NULL:
-        conn = plane.dirty
-        plane.dirty = conn.next_dirty
-        conn.flags &= ~<uint32_t>CONN_DIRTY
-        if conn.flags & CONN_CLOSING:
-            continue
-        out_flush(plane, conn)
-        if conn.flags & CONN_BORROWS:
-            out_own(plane, conn)
-        if conn.flags & CONN_BLOCKED:
-            timer_blocked(plane, conn)
-            if out_pending(conn) > plane.limits.max_pending:
-                conn_close(plane, conn, CLOSE_SLOW_PENDING)
-    for i in range(plane.retired_count):
-        free(plane.retired[i])
-    plane.retired_count = 0
-    plane.arena_used = 0
-
-
-cdef void release_rings(Plane* plane, uint64_t handled) noexcept nogil:
-    """Give the space of handled frames back to the peers in `handled`."""
-    cdef uint32_t i
-    for i in range(plane.worker_count):
-        if (handled >> i) & 1 and plane.peers[i].state != PEER_DOWN and ring_release(&plane.peers[i].data_in):
-            peer_wake(plane, plane.peers[i])
-    plane.ring_borrowed = 0
-
-
-cdef uint64_t read_peers(Plane* plane) noexcept nogil:
-    """Handle what other workers sent; return whose rings are to be released."""
-    cdef uint32_t i
-    cdef uint64_t handled = 0
-    cdef Peer* peer
-    for i in range(plane.worker_count):
-        peer = plane.peers[i]
-        if peer is not NULL and peer.state != PEER_DOWN:
-            ring_poll(&peer.data_in)
-    peers_take_control(plane)
-    for i in range(plane.worker_count):
-        peer = plane.peers[i]
-        if peer is not NULL and peer.state != PEER_DOWN and deliver_from_peer(plane, peer, PEER_BYTES_MAX):
-            handled |= <uint64_t>1 << i
-    plane.backlogged = 0           # nobody to hold back: what is passed on is rare and small
-    return handled
-
-
-cdef void read_clients(Plane* plane) noexcept nogil:
-    """Read one block of every ready socket."""
-    cdef Conn* conn = plane.ready_head
-    cdef Conn* following
-    plane.ready_head = plane.ready_tail = NULL
-    while conn is not NULL:
-        following = conn.next_ready
-        if conn.flags & (CONN_PAUSED | CONN_CLOSING):
-            conn.flags &= ~<uint32_t>CONN_READY
-        else:
-            if ARENA_BYTES - plane.arena_used < ROUND_BYTES_MIN + plane.limits.max_control_line:
-                peers_publish(plane)
-                write_output(plane)
-            conn_read(plane, conn)
-        conn = following
-
-
-cdef void resume_clients(Plane* plane) noexcept nogil:
-    """Let clients go on whose reason to wait is over."""
-    cdef Conn* conn
-    cdef Conn* following
-    if plane.waiting is not NULL and not peers_backlogged(plane):
-        conn = plane.waiting
-        plane.waiting = NULL
-        while conn is not NULL:
-            following = conn.next_waiting
-            conn_resume(plane, conn)
-            conn = following
-    conn = plane.stalled
-    plane.stalled = NULL
-    while conn is not NULL:
-        following = conn.next_stalled
-        if conn.resume_ns <= plane.now_ns:
-            conn_resume(plane, conn)
-        else:
-            conn.next_stalled = plane.stalled
-            plane.stalled = conn
-        conn = following
-
-
-cdef void tell_closed(Plane* plane, Conn* conn) noexcept with gil:
-    policy = <object>plane.policy
-    try:
-        policy.closed(conn.client_id, conn.close_reason, stats_of(plane, conn))
-    except BaseException as error:  # noqa: BLE001 - the boundary of a connection
-        policy.report(conn.client_id, error)
-
-
-cdef void drop_closing(Plane* plane) noexcept nogil:
-    """Take closing connections out of the ready, waiting and stalled lists."""
-    cdef Conn** link = &plane.ready_head
-    plane.ready_tail = NULL
-    while link[0] is not NULL:
-        if link[0].flags & CONN_CLOSING:
-            link[0] = link[0].next_ready
-        else:
-            plane.ready_tail = link[0]
-            link = &link[0].next_ready
-    link = &plane.waiting
-    while link[0] is not NULL:
-        if link[0].flags & CONN_CLOSING:
-            link[0] = link[0].next_waiting
-        else:
-            link = &link[0].next_waiting
-    link = &plane.stalled
-    while link[0] is not NULL:
-        if link[0].flags & CONN_CLOSING:
-            link[0] = link[0].next_stalled
-        else:
-            link = &link[0].next_stalled
-
-
-cdef void reap(Plane* plane) noexcept nogil:
-    """Free the connections that were closed in this round."""
-    cdef Conn* conn
-    if plane.closing is NULL:
-        return
-    drop_closing(plane)
-    while plane.closing is not NULL:
-        conn = plane.closing
-        plane.closing = conn.next_closing
-        tell_closed(plane, conn)
-        out_discard(plane, conn)
-        conn_free(plane, conn)
-    plane.backlogged = 0
-    peers_publish(plane)
-
-
-cdef int play_round(Plane* plane, epoll_event* events, int count) noexcept nogil:
-    """Do one round, which begins with `count` events; return 1 if there is more to do at once."""
-    cdef uint64_t handled
-    read_clock(plane)
-    plane.counters.rounds += 1
-    note_events(plane, events, count)
-    if plane.waiting is not NULL or plane.stalled is not NULL:
-        resume_clients(plane)
-    handled = read_peers(plane) if plane.worker_count > 1 else 0
-    plane.has_worked = count > 0 or handled > 0
-    if handled and not plane.ring_borrowed:
-        release_rings(plane, handled)
-        handled = 0
-    read_clients(plane)
-    if plane.worker_count > 1:
-        peers_publish(plane)
-    write_output(plane)
-    if handled:
-        release_rings(plane, handled)
-    reap(plane)
-    plane.read_bytes = READ_BYTES_FEW if is_fanning_out(plane) else READ_BYTES
-    return count == EVENTS_MAX or plane.ready_head is not NULL
-
-
-cdef int linger(Plane* plane, epoll_event* events) noexcept nogil:
-    """Wait a moment for the next events, at first without giving the processor away; return their number."""
-    cdef int count
-    cdef int64_t until_ns
-    read_clock(plane)
-    until_ns = plane.now_ns + plane.spin_ns
-    while plane.now_ns < until_ns:
-        sched_yield()
-        count = epoll_wait(plane.epoll_fd, events, EVENTS_MAX, 0)
-        if count:
-            return count
-        read_clock(plane)
-    return epoll_wait(plane.epoll_fd, events, EVENTS_MAX, LINGER_MS)
-
-
-cdef int is_fanning_out(Plane* plane) noexcept nogil:
-    """Return whether this round delivered several times what it read, and note the counters for the next."""
-    cdef uint64_t read = plane.counters.in_msgs + plane.counters.ring_in_frames - plane.round_in
-    cdef uint64_t delivered = plane.counters.out_msgs - plane.round_out
-    plane.round_in += read
-    plane.round_out += delivered
-    return delivered > FAN_OUT * read
-
-
-cdef dict stats_of(Plane* plane, Conn* conn):
-    return {
-        "in_msgs": conn.in_msgs,
-        "in_bytes": conn.in_bytes,
-        "out_msgs": conn.out_msgs,
-        "out_bytes": conn.out_bytes,
-        "subscriptions": conn.sid_count,
-        "pending_bytes": out_pending(conn),
-        "rtt_ns": conn.rtt_ns,
-        "age_ns": plane.now_ns - conn.started_ns,
-        "idle_ns": plane.now_ns - conn.last_input_ns,
-    }
+def do_nothing():
+    """Take no notice."""
 
 
 # ---- the face --------------------------------------------------------------------------------------------------
@@ -396,9 +146,17 @@ cdef class DataPlane:
         plane.trace = limits.log_trace
         plane.arena = <uint8_t*>must_malloc(ARENA_BYTES + OCTETS_SLACK)
         plane.scratch = <uint8_t*>must_malloc(plane.limits.max_control_line + 2 * OCTETS_SLACK)
-        plane.accounts = <Account**>must_calloc(1, sizeof(Account*))
-        plane.accounts[0] = account_new(0)
-        plane.account_count = 1
+        plane.face = <void*>self
+        plane.internal = <Conn*>must_calloc(1, sizeof(Conn))
+        plane.internal.flags = CONN_INTERNAL | CONN_HEADERS
+        plane.internal.fd = -1
+        plane.accounts = <Account**>must_calloc(ACCOUNTS, sizeof(Account*))
+        for i in range(ACCOUNTS):
+            plane.accounts[i] = account_new(i)
+        plane.account_count = ACCOUNTS
+        self.on_notified = self.on_letters_taken = do_nothing
+        self._listeners = {}
+        self.dropped_sinks = []
         routes_init(plane)
         read_clock(plane)
         plane.wheel_ns = plane.now_ns
@@ -423,8 +181,12 @@ cdef class DataPlane:
             if plane.peers[i] is not NULL:
                 peer_free(plane, plane.peers[i])
         routes_free(plane)
-        account_free(plane.accounts[0])
+        for i in range(plane.account_count):
+            account_free(plane.accounts[i])
         free(plane.accounts)
+        letters_free(plane)
+        free(plane.internal)
+        free(plane.outbox)
         free(plane.arena)
         free(plane.scratch)
         free(plane.matched)
@@ -473,7 +235,109 @@ cdef class DataPlane:
                 return False
         return True
 
+    def hold_peers(self):
+        """Leave messages of other workers in their rings until take_peers, so that none comes before all interest."""
+        self.plane.is_joining = 1
+
+    def take_peers(self):
+        """Begin to handle messages of other workers."""
+        self.plane.is_joining = 0
+        self.run()
+
+    # ---- this worker's own subscriptions and messages
+
+    def listen(self, uint32_t account, bytes subject, Sink sink, *, bint is_local=False, bint is_sticky=False,
+               excluded=()):
+        """Have messages on a subject go to a sink; return a number for unlisten.
+
+        Args:
+            is_local: other workers do not know of it, and only what is published on this worker gets there.
+            is_sticky: while this worker is dead, the others keep messages for it and deliver them when it is back.
+            excluded: prefixes of subjects that it does not take (and does not answer for, see no_responders).
+        Raises:
+            ValueError: the subject is invalid, or the sink listens in another account.
+        """
+        cdef uint16_t flags = (SUB_LOCAL if is_local else 0) | (SUB_STICKY if is_sticky else 0)
+        cdef Listener* listener
+        cdef bytes prefixes = b"".join(struct.pack("=I", len(prefix)) + prefix for prefix in excluded)
+        if subject_kind(subject, <uint32_t>len(subject)) == SUBJECT_INVALID or len(subject) > SUBJECT_BYTES_MAX:
+            raise ValueError(f"invalid subject {subject!r}")
+        if sink.listeners and sink.account != account:
+            raise ValueError(f"the sink listens in account {sink.account}")
+        listener = listen(self.plane, account, subject, <uint32_t>len(subject), <void*>sink, flags)
+        if prefixes:
+            listener.excluded = <uint8_t*>must_malloc(len(prefixes))
+            listener.excluded_length = <uint32_t>len(prefixes)
+            memcpy(listener.excluded, <const uint8_t*>prefixes, len(prefixes))
+        sink.plane = self.plane
+        sink.account = account
+        sink.listeners += 1
+        self._listeners[<uint64_t>listener] = sink
+        self._run_soon()
+        return <uint64_t>listener
+
+    def unlisten(self, uint64_t listener):
+        """End what listen began.
+
+        Raises:
+            KeyError: it has ended.
+        """
+        cdef Sink sink = self._listeners.pop(listener)
+        unlisten(self.plane, <Listener*>listener)
+        sink.listeners -= 1
+        if sink.listeners == 0:
+            sink.plane = NULL
+        if self.plane.letter_count:
+            self.dropped_sinks.append(sink)    # letters may still name it
+        self._run_soon()
+
+    def publish(self, uint32_t account, bytes subject, bytes payload, *, bytes reply=b"", bytes headers=b""):
+        """Publish a message of this worker itself; it is written when the round ends.
+
+        Args:
+            subject: literal and valid. headers: a whole header block, or b"".
+        Returns:
+            How many took it, another worker's plain subscriptions counted as one.
+        """
+        cdef uint32_t taken = send_message(self.plane, account, subject, <uint32_t>len(subject), reply,
+                                           <uint32_t>len(reply), headers, <uint32_t>len(headers), payload,
+                                           <uint64_t>len(payload))
+        self._run_soon()
+        return taken
+
+    def has_interest(self, uint32_t account, bytes subject):
+        """Return whether anybody anywhere subscribes to the subject."""
+        return bool(has_interest(self.plane, account, subject, <uint32_t>len(subject)))
+
+    cdef int _run_soon(self) except -1:
+        """See to it that run() comes soon, if this is not inside of it."""
+        if not self._is_running and not self._soon_is_set:
+            self._soon_is_set = True
+            self._soon(self._run_now)
+        return 0
+
+    def _run_now(self):
+        self._soon_is_set = False
+        self.run()
+
     # ---- running
+
+    def watch(self, int fd):
+        """Call `on_notified` within run() whenever this descriptor has become readable.
+
+        Raises:
+            OSError: the descriptor cannot be watched.
+        """
+        self._watch(fd, &self.plane.notified)
+
+    cdef int _watch(self, int fd, void* mark) except -1:
+        cdef epoll_event event
+        memset(&event, 0, sizeof(event))
+        event.events = EPOLLIN | <uint32_t>EPOLLET
+        event.data.ptr = mark
+        if epoll_ctl(self.plane.epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0:
+            raise OSError(f"descriptor {fd} cannot be watched")
+        return 0
 
     def watch_link(self, int fd, int64_t spin_ns):
         """Let run() linger, but not longer than until this descriptor is readable.
@@ -488,12 +352,7 @@ cdef class DataPlane:
         Raises:
             OSError: the descriptor cannot be watched.
         """
-        cdef epoll_event event
-        memset(&event, 0, sizeof(event))
-        event.events = EPOLLIN | <uint32_t>EPOLLET
-        event.data.ptr = self.plane
-        if epoll_ctl(self.plane.epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0:
-            raise OSError("the link cannot be watched")
+        self._watch(fd, self.plane)
         self.plane.spin_ns = spin_ns
         self._lingers = True
 

@@ -24,11 +24,13 @@ from workers.model cimport (
     CONN_BLOCKED,
     CONN_CLOSING,
     CONN_HEADERS,
+    CONN_INTERNAL,
     CONN_NO_ECHO,
     CONN_STALL,
     SUB_SPENT,
     Conn,
     Delivery,
+    Listener,
     Message,
     Peer,
     Plane,
@@ -36,6 +38,7 @@ from workers.model cimport (
     Route,
     Sub,
 )
+from workers.letters cimport letter_add
 from workers.octets cimport copy_bytes, lowest_bit, must_realloc, same_bytes
 from workers.output cimport out_borrow, out_commit, out_pending, out_reserve
 from workers.peers cimport (
@@ -119,7 +122,9 @@ cdef inline int deliver_one(Plane* plane, Delivery* delivery, const Message* mes
     cdef Conn* conn = delivery.conn
     cdef Sub* sub = delivery.sub
     cdef uint64_t size
-    if conn.flags & (CONN_CLOSING | CONN_BLOCKED | CONN_NO_ECHO):
+    if conn.flags & (CONN_CLOSING | CONN_BLOCKED | CONN_NO_ECHO | CONN_INTERNAL):
+        if conn.flags & CONN_INTERNAL:
+            return letter_add(plane, <Listener*>sub, message)
         if conn.flags & CONN_CLOSING or (conn is message.publisher and conn.flags & CONN_NO_ECHO):
             return 0
         if (conn.flags & CONN_BLOCKED and message.publisher is not NULL
@@ -348,6 +353,7 @@ cdef int deliver_frame(Plane* plane, Peer* peer, const uint8_t* body, uint64_t l
     message.account = frame.account
     message.hops = frame.hops
     message.publisher = NULL
+    message.from_peer = 1
     message.may_borrow = may_borrow
     route = peer.memo
     if not (peer.memo_epoch == plane.route_epoch and route.subject_length == message.subject_length

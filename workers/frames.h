@@ -4,7 +4,7 @@
  *   message frame (data ring)                     interest frame (control ring)
  *    0  u8   kind = FRAME_MESSAGE                   0  u8   kind = FRAME_INTEREST or FRAME_SYNCED
  *    1  u8   version                                1  u8   version
- *    2  u8   flags, FRAME_*                         2  u16  reserved
+ *    2  u8   flags, FRAME_*                         2  u16  flags, INTEREST_*
  *    3  u8   hops: workers that passed it on        4  u32  account
  *    4  u32  account                                8  u32  subject length
  *    8  u32  subject length                        12  u32  queue length, 0 for plain subscriptions
@@ -22,9 +22,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { FRAMES_VERSION = 1 };
+enum { FRAMES_VERSION = 2 };
 enum { FRAME_MESSAGE = 1, FRAME_INTEREST = 2, FRAME_SYNCED = 3 };
 enum { FRAME_PLAIN = 1 /* the receiver's plain subscriptions get it, not only the named queues */ };
+enum { INTEREST_STICKY = 1 /* keep messages for it while the sender is dead */ };
 
 typedef struct {
     uint8_t kind, version, flags, hops;
@@ -35,8 +36,8 @@ typedef struct {
 
 typedef struct {
     uint8_t kind, version;
-    uint16_t reserved0;
-    uint32_t account, subject_length, queue_length, count, reserved1;
+    uint16_t flags;
+    uint32_t account, subject_length, queue_length, count, reserved;
 } interest_frame_t;
 
 static_assert(sizeof(message_frame_t) == 32, "as drawn above");

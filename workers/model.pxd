@@ -56,6 +56,7 @@ cdef enum ConnFlag:
     CONN_UNPARSED = 1 << 22        # its partial bytes may hold whole operations: parse before reading on
     CONN_HUNG_UP = 1 << 23         # the client has closed its side: read until the end
     CONN_CHECKING = 1 << 24        # its credentials are being checked elsewhere
+    CONN_INTERNAL = 1 << 25        # no client: it stands for the listeners of this worker, see letters.pyx
     CONN_OPTIONS = 0x17E           # VERBOSE..AUTH_REQUIRED and PROTOCOL_1: what CONNECT sets
 
 
@@ -126,6 +127,8 @@ cdef struct Conn:                  # one client connection
 
 cdef enum SubFlag:
     SUB_SPENT = 1                  # got its last message; freed when that has been delivered to everybody
+    SUB_LOCAL = 2                  # a listener that other workers do not know of
+    SUB_STICKY = 4                 # a listener whose messages wait while this worker is dead
 
 
 cdef struct Sub:                   # one subscription of a client
@@ -140,7 +143,21 @@ cdef struct Sub:                   # one subscription of a client
     uint8_t sid[4]                 # sid_length bytes
 
 
+cdef struct Listener:              # a subscription of this worker itself
+    Sub sub                        # its conn is Plane.internal; it has no sid
+    void* sink                     # sinks.Sink, kept alive by the DataPlane
+    uint8_t* excluded              # prefixes of subjects it does not take: each a u32 length and its bytes
+    uint32_t excluded_length
+
+
 # ---- subjects (sublist.pyx) ------------------------------------------------------------------------------------
+
+cdef struct Special:               # what few subjects have: listeners that are local or sticky
+    uint64_t remote_sticky         # bit per worker that wants its messages kept while it is dead
+    uint64_t parked                # bit per worker that is dead, or has not told this interest since it is back
+    uint32_t local_only            # of the plain subscriptions, those that other workers do not know of
+    uint32_t sticky                # likewise, the sticky ones
+
 
 cdef struct Interest:              # a subscribed subject, literal or with wildcards
     uint64_t hash
@@ -151,6 +168,7 @@ cdef struct Interest:              # a subscribed subject, literal or with wildc
     uint64_t remote_plain          # bit per worker that has plain subscriptions
     Interest* local_next           # list of the subjects that this worker's clients subscribe to
     Interest* local_previous
+    Special* special               # mostly NULL
     uint32_t account
     uint16_t subject_length
     uint8_t is_wildcard
@@ -238,7 +256,20 @@ cdef struct Message:               # a published message on its way; nothing in 
     uint32_t account
     uint32_t hops                  # workers that passed it on
     int may_borrow                 # the tail stays as it is until the round's flush is over
-    Conn* publisher                # NULL: it came from another worker
+    int from_peer
+    Conn* publisher                # NULL: it came from another worker, or is one of this worker itself
+    uint64_t client_id             # of the publisher, for sinks; 0: none
+
+
+cdef struct Letter:                # a message for a sink, handed over at the end of the round (letters.pyx)
+    Message message
+    void* sink
+
+
+cdef struct LetterChunk:           # memory of letters whose bytes do not stay where they are
+    LetterChunk* next
+    size_t used
+    size_t size
 
 
 # ---- peers (peers.pyx) -----------------------------------------------------------------------------------------
@@ -282,6 +313,7 @@ cdef struct Peer:                  # another worker
     uint32_t sync_account
     Route* memo                    # route of the last subject that came from this worker
     uint64_t memo_epoch
+    uint32_t sweeps                # it is back from the dead: what it does not tell again is to be forgotten
 
 
 # ---- the whole (dataplane.pyx) ---------------------------------------------------------------------------------
@@ -343,10 +375,20 @@ cdef struct Plane:                 # everything that one worker knows
     Conn* wheel[256]               # connections by when a timer is due, see timers.pyx
     int64_t wheel_ns               # up to when the wheel has been turned
     int64_t spin_ns                # how long to poll for the next event before sleeping
+    Conn* internal                 # the connection of all listeners
+    Letter* letters
+    uint64_t letter_count
+    uint64_t letter_capacity
+    LetterChunk* letter_chunks     # the one in use first
+    uint8_t* outbox                # the message that this worker is publishing
+    uint64_t outbox_capacity
+    int notified                   # a watched descriptor has become readable
+    int is_joining                 # not all peers have told their interest yet: their messages wait
     int has_worked                 # the last round had events or frames
     int link_waits                 # the supervisor has said something
     int trace                      # tell the policy every operation
     void* policy                   # Python object that decides, see sessions.py
+    void* face                     # the DataPlane of this
     uint8_t* names                 # queue names that go with one frame
     uint32_t names_length
     uint32_t names_capacity

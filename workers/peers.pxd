@@ -1,5 +1,5 @@
 """The other workers: frames to and from them, what waits when a ring is full, and keeping each other's interest."""
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from workers.model cimport Frame, Interest, Message, Peer, Plane, QueueGroup
 
@@ -11,6 +11,7 @@ cdef extern from "frames.h" nogil:
         FRAME_INTEREST
         FRAME_SYNCED
         FRAME_PLAIN
+        INTEREST_STICKY
 
     ctypedef struct message_frame_t:
         uint8_t kind, version, flags, hops
@@ -20,6 +21,7 @@ cdef extern from "frames.h" nogil:
 
     ctypedef struct interest_frame_t:
         uint8_t kind, version
+        uint16_t flags
         uint32_t account, subject_length, queue_length, count
 
 

@@ -60,7 +60,16 @@ from workers.model cimport (
 )
 from workers.octets cimport copy_exact, must_calloc, must_malloc
 from workers.routes cimport routes_changed
-from workers.sublist cimport interest_find, interest_obtain, interest_release, matched_add, queue_obtain, queue_release
+from workers.sublist cimport (
+    interest_find,
+    interest_obtain,
+    interest_release,
+    interest_special,
+    interest_told,
+    matched_add,
+    queue_obtain,
+    queue_release,
+)
 
 
 cdef extern from "<sys/eventfd.h>" nogil:
@@ -70,6 +79,7 @@ cdef extern from "<sys/eventfd.h>" nogil:
 cdef enum:
     SYNC_BATCH = 4096              # subjects told to a new peer in one round
     SYNC_BACKLOG_BYTES = 1 << 22   # waiting for a starting peer before clients are held back
+    PARKED_BYTES_MAX = 1 << 23     # messages kept for a dead peer before clients are held back
 
 
 # ---- life ------------------------------------------------------------------------------------------------------
@@ -130,7 +140,8 @@ cdef void peer_detach(Plane* plane, Peer* peer) noexcept nogil:
     peer.state = PEER_DOWN
     peer.sync_cursor = NULL
     peer.dirty = peer.control_dirty = 0
-    forget_interest_of(plane, peer.index)
+    peer.sweeps = 1
+    forget_interest_of(plane, peer.index, 0)
 
 
 cdef void peer_free(Plane* plane, Peer* peer) noexcept nogil:
@@ -255,6 +266,10 @@ cdef void peer_send_message(Plane* plane, Peer* peer, const Message* message, in
     cdef uint64_t length = sizeof(message_frame_t) + names_length + message.subject_length + message.tail_length
     cdef uint8_t* body = NULL
     if peer.state == PEER_DOWN:
+        # Only sticky interest is left of it: the message waits until it is back.
+        write_message(frame_new(&peer.data_backlog, <uint32_t>length).body, message, plain, names, names_length)
+        if peer.data_backlog.bytes > PARKED_BYTES_MAX:
+            plane.backlogged = 1
         return
     if peer.data_backlog.head is NULL:
         body = ring_claim(&peer.data_out, <uint32_t>length)
@@ -292,6 +307,8 @@ cdef void send_control(Plane* plane, Peer* peer, uint8_t kind, Interest* interes
     frame.count = count
     if interest is not NULL:
         frame.account = interest.account
+        if interest.special is not NULL and interest.special.sticky:
+            frame.flags = INTEREST_STICKY
         memcpy(body + sizeof(interest_frame_t), interest.subject, subject_length)
     if queue is not NULL:
         memcpy(body + sizeof(interest_frame_t) + subject_length, queue.name, queue_length)
@@ -307,7 +324,7 @@ cdef void send_control(Plane* plane, Peer* peer, uint8_t kind, Interest* interes
 cdef void peers_tell(Plane* plane, Interest* interest, QueueGroup* queue) noexcept nogil:
     """Tell every peer how many plain subscriptions (queue NULL) or members of the queue this worker has now."""
     cdef uint32_t i
-    cdef uint32_t count = queue.member_count if queue is not NULL else interest.plain_count
+    cdef uint32_t count = queue.member_count if queue is not NULL else interest_told(interest)
     for i in range(plane.worker_count):
         if plane.peers[i] is not NULL and plane.peers[i].state != PEER_DOWN:
             send_control(plane, plane.peers[i], FRAME_INTEREST, interest, queue, count)
@@ -323,8 +340,8 @@ cdef void sync_step(Plane* plane, Peer* peer) noexcept nogil:
         interest = peer.sync_cursor
         if interest is not NULL:
             peer.sync_cursor = interest.local_next
-            if interest.plain_count:
-                send_control(plane, peer, FRAME_INTEREST, interest, NULL, interest.plain_count)
+            if interest_told(interest):
+                send_control(plane, peer, FRAME_INTEREST, interest, NULL, interest_told(interest))
             queue = interest.queues
             while queue is not NULL:
                 if queue.member_count:
@@ -393,7 +410,11 @@ cdef int peers_backlogged(Plane* plane) noexcept nogil:
     cdef Peer* peer
     for i in range(plane.worker_count):
         peer = plane.peers[i]
-        if peer is NULL or peer.state == PEER_DOWN:
+        if peer is NULL:
+            continue
+        if peer.state == PEER_DOWN:
+            if peer.data_backlog.bytes > PARKED_BYTES_MAX:
+                return 1
             continue
         if peer.data_backlog.head is not NULL:
             return 1
@@ -422,7 +443,9 @@ cdef int peers_have_input(Plane* plane) noexcept nogil:
     cdef Peer* peer
     for i in range(plane.worker_count):
         peer = plane.peers[i]
-        if peer is not NULL and peer.state != PEER_DOWN and (ring_poll(&peer.data_in) or ring_poll(&peer.control_in)):
+        if peer is NULL or peer.state == PEER_DOWN:
+            continue
+        if ring_poll(&peer.control_in) or (not plane.is_joining and ring_poll(&peer.data_in)):
             return 1
     return 0
 
@@ -448,11 +471,20 @@ cdef void apply_interest(Plane* plane, Peer* peer, const uint8_t* body) noexcept
             queue.remote_members = <uint32_t*>must_calloc(plane.worker_count, sizeof(uint32_t))
         queue.remote_members[peer.index] = frame.count
         queue_release(plane, interest, queue)
-    elif frame.count:
-        interest.remote_plain |= <uint64_t>1 << peer.index
     else:
-        interest.remote_plain &= ~(<uint64_t>1 << peer.index)
+        set_remote(interest, <uint64_t>1 << peer.index, frame.count > 0, frame.flags & INTEREST_STICKY)
     interest_release(plane, account, interest)
+
+
+cdef void set_remote(Interest* interest, uint64_t peer, int is_interested, int is_sticky) noexcept nogil:
+    interest.remote_plain &= ~peer
+    if is_interested:
+        interest.remote_plain |= peer
+    if interest.special is not NULL:
+        interest.special.parked &= ~peer
+        interest.special.remote_sticky &= ~peer
+    if is_interested and is_sticky:
+        interest_special(interest).remote_sticky |= peer
 
 
 cdef int control_frame_is_sound(Plane* plane, const uint8_t* body, uint32_t length) noexcept nogil:
@@ -481,6 +513,9 @@ cdef void take_control_of(Plane* plane, Peer* peer) noexcept nogil:
             peer.sync_received = 1
             if peer.sync_sent:
                 peer.state = PEER_UP
+            if peer.sweeps:
+                peer.sweeps = 0
+                forget_interest_of(plane, peer.index, 1)
         else:
             apply_interest(plane, peer, body)
     if ring_is_corrupt(&peer.control_in):
@@ -530,10 +565,22 @@ cdef void collect_below(Plane* plane, TrieNode* node, uint32_t index) noexcept n
         collect_below(plane, node.children[i], index)
 
 
-cdef void forget_interest_of(Plane* plane, uint32_t index) noexcept nogil:
-    """Drop everything that a dead worker was interested in."""
+cdef int is_kept(const Interest* interest, uint64_t peer, int parked) noexcept nogil:
+    if interest.special is NULL:
+        return parked
+    return not interest.special.parked & peer if parked else interest.special.remote_sticky & peer != 0
+
+
+cdef void forget_interest_of(Plane* plane, uint32_t index, int parked) noexcept nogil:
+    """Drop what another worker was interested in.
+
+    Args:
+        parked: 0: it has died; what is sticky is parked instead. 1: it is back and has told everything; what is still
+            parked is gone for good.
+    """
     cdef uint32_t a, i
     cdef uint64_t slot
+    cdef uint64_t peer = <uint64_t>1 << index
     cdef Account* account
     cdef Interest* interest
     cdef QueueGroup* queue
@@ -547,9 +594,12 @@ cdef void forget_interest_of(Plane* plane, uint32_t index) noexcept nogil:
         for i in range(plane.matched_count):
             interest = plane.matched[i]
             routes_changed(plane, account, interest)
-            interest.remote_plain &= ~(<uint64_t>1 << index)
+            if not is_kept(interest, peer, parked):
+                set_remote(interest, peer, 0, 0)
+            elif not parked:
+                interest.special.parked |= peer
             queue = interest.queues
-            while queue is not NULL:
+            while queue is not NULL and not parked:
                 following = queue.next
                 if queue.remote_members is not NULL:
                     queue.remote_members[index] = 0

@@ -247,6 +247,22 @@ cdef Route* route_get(Plane* plane, uint32_t account_index, const uint8_t* subje
     return route
 
 
+cdef Route* route_once(Plane* plane, uint32_t account_index, const uint8_t* subject, uint32_t length,
+                       int* is_cached) noexcept nogil:
+    """Return the route of a subject that will hardly be used again; the caller frees it unless it is cached."""
+    cdef Account* account = plane.accounts[account_index]
+    cdef uint64_t hash = hash_bytes(subject, length, plane.seed + account_index)
+    cdef Route* route = plane.routes[hash & (plane.route_capacity - 1)]
+    while route is not NULL:
+        if (route.hash == hash and route.subject_length == length and route.account == account_index
+                and route.version == account.wildcard_version and memcmp(route.subject, subject, length) == 0):
+            is_cached[0] = 1
+            return route
+        route = route.next
+    is_cached[0] = 0
+    return route_build(plane, account, hash, subject, length)
+
+
 cdef void routes_changed(Plane* plane, Account* account, Interest* interest) noexcept nogil:
     """Tell that somebody joined or left the interest; no route or memo from before is used after this."""
     cdef uint64_t hash

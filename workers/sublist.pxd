@@ -1,7 +1,8 @@
 """Who is interested in which subjects, per account: literals in a hash table, wildcards in a trie of tokens."""
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from workers.model cimport Account, Interest, Plane, QueueGroup, Sub
+from workers.model cimport Account, Interest, Plane, QueueGroup, Special, Sub
+from workers.octets cimport must_calloc
 
 
 cdef enum SubjectKind:
@@ -31,6 +32,18 @@ cdef uint32_t queue_remote_total(const QueueGroup* queue, uint32_t worker_count)
 cdef int interest_has_local(const Interest* interest) noexcept nogil
 cdef void interest_list_local(Account* account, Interest* interest) noexcept nogil
 cdef void interest_unlist_local(Plane* plane, Account* account, Interest* interest) noexcept nogil
+
+
+cdef inline Special* interest_special(Interest* interest) noexcept nogil:
+    if interest.special is NULL:
+        interest.special = <Special*>must_calloc(1, sizeof(Special))
+    return interest.special
+
+
+cdef inline uint32_t interest_told(const Interest* interest) noexcept nogil:
+    """Return the plain subscriptions that other workers are to know of."""
+    return interest.plain_count - (interest.special.local_only if interest.special is not NULL else 0)
+
 
 cdef void matched_add(Plane* plane, Interest* interest) noexcept nogil
 

@@ -280,6 +280,7 @@ cdef void interest_free(Interest* interest) noexcept nogil:
         queue_drop(interest, interest.queues)
     if interest.plain_capacity:
         free(interest.plain)
+    free(interest.special)
     free(interest)
 
 

@@ -9,7 +9,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy
 
-from workers.model cimport SUB_SPENT, Account, Conn, Interest, Plane, QueueGroup, Sub
+from workers.model cimport SUB_LOCAL, SUB_SPENT, SUB_STICKY, Account, Conn, Interest, Listener, Plane, QueueGroup, Sub
 from workers.octets cimport hash_bytes, must_calloc, must_realloc
 from workers.peers cimport peers_tell
 from workers.routes cimport routes_changed
@@ -20,6 +20,8 @@ from workers.sublist cimport (
     interest_obtain,
     interest_release,
     interest_remove,
+    interest_special,
+    interest_told,
     interest_unlist_local,
     queue_obtain,
     queue_release,
@@ -94,33 +96,40 @@ cdef Sub* subscribe(Plane* plane, Conn* conn, const uint8_t* subject, uint32_t s
     memcpy(sub.sid, sid, sid_length)
     if queue_length:
         sub.queue = queue_obtain(interest, queue, queue_length)
-    interest_add(interest, sub)
     if 4 * (conn.sid_count + 1) > 3 * conn.sid_capacity:
         sids_grow(plane, conn)
     conn.sids[sid_slot(plane, conn, sid, sid_length)] = sub
     conn.sid_count += 1
     plane.counters.subscriptions += 1
+    interest_add(interest, sub)
     interest_list_local(account, interest)
     routes_changed(plane, account, interest)
-    if sub.queue is not NULL or interest.plain_count == 1:
+    if sub.queue is not NULL or interest_told(interest) == 1:
         peers_tell(plane, interest, sub.queue)
     return sub
 
 
 cdef void leave_interest(Plane* plane, Sub* sub) noexcept nogil:
-    """Take the subscription out of its subject and free it; its connection must not refer to it any more."""
+    """Take the subscription out of its subject; nothing must refer to it any more."""
     cdef Interest* interest = sub.interest
     cdef Account* account = plane.accounts[interest.account]
     cdef QueueGroup* queue = sub.queue
     routes_changed(plane, account, interest)
     interest_remove(interest, sub)
-    if queue is not NULL or interest.plain_count == 0:
+    if sub.flags & (SUB_LOCAL | SUB_STICKY):
+        interest.special.local_only -= sub.flags & SUB_LOCAL != 0
+        interest.special.sticky -= sub.flags & SUB_STICKY != 0
+    if queue is not NULL or sub.flags & SUB_STICKY or (not sub.flags & SUB_LOCAL and interest_told(interest) == 0):
         peers_tell(plane, interest, queue)
     if queue is not NULL:
         queue_release(plane, interest, queue)
     if not interest_has_local(interest):
         interest_unlist_local(plane, account, interest)
     interest_release(plane, account, interest)
+
+
+cdef void end_subscription(Plane* plane, Sub* sub) noexcept nogil:
+    leave_interest(plane, sub)
     plane.counters.subscriptions -= 1
     free(sub)
 
@@ -128,7 +137,7 @@ cdef void leave_interest(Plane* plane, Sub* sub) noexcept nogil:
 cdef void unsubscribe(Plane* plane, Sub* sub) noexcept nogil:
     """End a subscription; no message is being delivered."""
     sid_erase(plane, sub.conn, sub)
-    leave_interest(plane, sub)
+    end_subscription(plane, sub)
 
 
 cdef void unsubscribe_all(Plane* plane, Conn* conn) noexcept nogil:
@@ -136,7 +145,7 @@ cdef void unsubscribe_all(Plane* plane, Conn* conn) noexcept nogil:
     cdef uint32_t i
     for i in range(conn.sid_capacity):
         if conn.sids[i] is not NULL:
-            leave_interest(plane, conn.sids[i])
+            end_subscription(plane, conn.sids[i])
     free(conn.sids)
     conn.sids = NULL
     conn.sid_capacity = conn.sid_count = 0
@@ -157,3 +166,37 @@ cdef void reap_spent(Plane* plane) noexcept nogil:
     while plane.spent_count:
         plane.spent_count -= 1
         unsubscribe(plane, plane.spent[plane.spent_count])
+
+
+# ---- this worker's own -----------------------------------------------------------------------------------------
+
+cdef Listener* listen(Plane* plane, uint32_t account_index, const uint8_t* subject, uint32_t length, void* sink,
+                      uint16_t flags) noexcept nogil:
+    """Have messages on a valid subject go to a sink.
+
+    Args:
+        flags: SUB_LOCAL, SUB_STICKY.
+    """
+    cdef Account* account = plane.accounts[account_index]
+    cdef Interest* interest = interest_obtain(plane, account, subject, length)
+    cdef Listener* listener = <Listener*>must_calloc(1, sizeof(Listener))
+    listener.sink = sink
+    listener.sub.conn = plane.internal
+    listener.sub.interest = interest
+    listener.sub.flags = flags
+    if flags:
+        interest_special(interest).local_only += flags & SUB_LOCAL != 0
+        interest_special(interest).sticky += flags & SUB_STICKY != 0
+    interest_add(interest, &listener.sub)
+    interest_list_local(account, interest)
+    routes_changed(plane, account, interest)
+    if flags & SUB_STICKY or (not flags & SUB_LOCAL and interest_told(interest) == 1):
+        peers_tell(plane, interest, NULL)
+    return listener
+
+
+cdef void unlisten(Plane* plane, Listener* listener) noexcept nogil:
+    """End what listen began."""
+    leave_interest(plane, &listener.sub)
+    free(listener.excluded)
+    free(listener)

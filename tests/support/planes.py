@@ -364,11 +364,16 @@ class Mesh:
             if not host.is_dead:
                 host.plane.detach_peer(worker)
 
-    def restart(self, worker: int) -> None:
-        """Start a new worker in the place of a dead one; it is ready when its plane is synced."""
+    def restart(self, worker: int, prepare: Callable[[DataPlane], None] = lambda plane: None) -> None:
+        """Start a new worker in the place of a dead one; it is ready when its plane is synced.
+
+        Args:
+            prepare: called with its plane before it joins the others.
+        """
         self.region.reset_rings(worker)
         epochs = self.region.ring_epochs()
         self.hosts[worker] = self._new_host(worker)
+        prepare(self.hosts[worker].plane)
         for host in self.hosts:
             if host.index != worker:
                 host.plane.attach_peer(worker, epochs[host.index][worker], epochs[worker][host.index])

@@ -1,0 +1,1 @@
+"""Messages that this worker itself publishes; DataPlane.publish is its face to Python."""

@@ -1,0 +1,106 @@
+# cython: language_level=3, embedsignature=True, wraparound=False
+"""Messages that this worker itself publishes: acknowledgements, answers of the JetStream API, calls to other workers.
+
+Most of their subjects are inboxes that are used once, so a route that is not in the cache is made for the one message
+and dropped again.
+"""
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy
+
+from workers.delivery cimport deliver
+from workers.model cimport Message, Plane, Route
+from workers.octets cimport must_realloc
+from workers.routes cimport route_once
+
+
+cdef enum:
+    LINE_MAX = 48                  # two numbers, blanks and ends of lines
+
+
+cdef uint32_t write_decimal(uint8_t* at, uint64_t number) noexcept nogil:
+    """Write a number in decimal; return its digits, at most 20."""
+    cdef uint8_t digits[20]
+    cdef uint32_t count = 0, i
+    while True:
+        digits[count] = <uint8_t>(c"0" + number % 10)
+        count += 1
+        number //= 10
+        if number == 0:
+            break
+    for i in range(count):
+        at[i] = digits[count - 1 - i]
+    return count
+
+
+cdef uint32_t send_message(Plane* plane, uint32_t account, const uint8_t* subject, uint32_t subject_length,
+                           const uint8_t* reply, uint32_t reply_length, const uint8_t* headers,
+                           uint32_t headers_length, const uint8_t* payload, uint64_t payload_length) noexcept nogil:
+    """Publish a message; it is written when the round ends.
+
+    Args:
+        headers: a whole header block; headers_length 0 for none.
+    Returns:
+        How many took it, another worker's plain subscriptions counted as one.
+    """
+    cdef Message message
+    cdef Route* route
+    cdef int is_cached
+    cdef uint32_t taken
+    cdef uint64_t room = <uint64_t>reply_length + headers_length + payload_length + LINE_MAX
+    cdef uint8_t* at
+    if room > plane.outbox_capacity:
+        plane.outbox_capacity = 2 * room
+        plane.outbox = <uint8_t*>must_realloc(plane.outbox, plane.outbox_capacity)
+    at = plane.outbox
+    if reply_length:
+        memcpy(at, reply, reply_length)
+        at += reply_length
+        at[0] = c" "
+        at += 1
+    if headers_length:
+        at += write_decimal(at, headers_length)
+        at[0] = c" "
+        at += 1
+    at += write_decimal(at, headers_length + payload_length)
+    at[0] = c"\r"
+    at[1] = c"\n"
+    at += 2
+    if headers_length:
+        memcpy(at, headers, headers_length)
+        at += headers_length
+    if payload_length:
+        memcpy(at, payload, payload_length)
+        at += payload_length
+    at[0] = c"\r"
+    at[1] = c"\n"
+    at += 2
+    message.subject = <uint8_t*>subject
+    message.subject_length = subject_length
+    message.reply = plane.outbox
+    message.reply_length = reply_length
+    message.tail = plane.outbox
+    message.tail_length = <uint32_t>(at - plane.outbox)
+    message.size = <uint32_t>(headers_length + payload_length)
+    message.header_size = <int>headers_length if headers_length else -1
+    message.account = account
+    message.hops = 0
+    message.may_borrow = 0
+    message.from_peer = 0
+    message.publisher = NULL
+    message.client_id = 0
+    route = route_once(plane, account, subject, subject_length, &is_cached)
+    taken = deliver(plane, &message, route)
+    if not is_cached:
+        free(route)
+    return taken
+
+
+cdef int has_interest(Plane* plane, uint32_t account, const uint8_t* subject, uint32_t length) noexcept nogil:
+    """Return whether anybody anywhere subscribes to the subject."""
+    cdef int is_cached, is_empty
+    cdef Route* route = route_once(plane, account, subject, length, &is_cached)
+    is_empty = <int>route.is_empty
+    if not is_cached:
+        free(route)
+    return not is_empty

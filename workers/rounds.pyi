@@ -1,0 +1,1 @@
+"""Event rounds of the data plane; no face to Python."""
