@@ -1,0 +1,1 @@
+"""nats-server's stream backups, read and written; see archive.py."""

@@ -1,0 +1,231 @@
+"""The archive format of nats-server since 2.15: entries one after the other.
+
+    archive   "NATSARC1", then entries
+    entry     uvarint length of the name, varint timestamp (Unix ns), uvarint sequence, uvarint length of the
+              headers, uvarint length of the payload, name, headers, payload
+    order     "state.json": the StreamState; as many "consumers/<name>" as it counts, JSON of `config` and
+              `state` each; the messages by sequence, named by their subjects; an entry whose fields are all 0
+
+Varints are those of protocol buffers, seven bits a byte from the lowest; signed ones are zigzag.
+Source: nats-server server/archive/archive.go, server/stream_backup.go.
+"""
+
+from collections.abc import Iterator
+
+import orjson
+
+from workers.jetstream.archive.errors import ArchiveError
+from workers.jetstream.archive.items import ArchivedMessage, Bounds, ConsumerRecord, Item, StreamFacts
+
+MAGIC = b"NATSARC1"
+STATE_NAME = "state.json"
+CONSUMER_PREFIX = "consumers/"
+# The longest subject that storage keeps.
+NAME_BYTES_MAX = 0xFFFF
+# A consumer with 100,000 pending messages takes some 7 MB.
+DOCUMENT_BYTES_MAX = 64 << 20
+INVALID = "archive: invalid archive stream"
+SEQUENCE_MAX = (1 << 64) - 1
+
+
+def uvarint(value: int) -> bytes:
+    """Return a number of 0 or more as a varint."""
+    if value < 0x80:
+        return bytes((value,))
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def read_uvarint(buffer: bytes | bytearray, at: int) -> tuple[int, int]:
+    """Return the varint at `at` and where it ends.
+
+    Raises:
+        IndexError: it is not whole. ArchiveError: it is longer than 64 bits.
+    """
+    byte = buffer[at]
+    at += 1
+    value = byte & 0x7F
+    shift = 7
+    while byte >= 0x80:
+        byte = buffer[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if shift > 70:
+            break
+    if value > SEQUENCE_MAX or byte >= 0x80:
+        raise ArchiveError(f"{INVALID}: number of more than 64 bits")
+    return value, at
+
+
+def entry(name: bytes, timestamp_ns: int, sequence: int, headers: bytes, payload: bytes) -> bytes:
+    """Return one entry; `timestamp_ns` is a signed 64-bit number."""
+    zigzag = timestamp_ns << 1 if timestamp_ns >= 0 else (-timestamp_ns << 1) - 1
+    return b"".join(
+        (
+            uvarint(len(name)),
+            uvarint(zigzag),
+            uvarint(sequence),
+            uvarint(len(headers)),
+            uvarint(len(payload)),
+            name,
+            headers,
+            payload,
+        )
+    )
+
+
+END = entry(b"", 0, 0, b"", b"")
+
+
+class EntryReader:
+    """The bytes of an archive → what they say; holds one entry at most."""
+
+    def __init__(self, *, message_bytes_max: int) -> None:
+        """Begin before the magic.
+
+        Args:
+            message_bytes_max: headers and payload together; a longer message is refused.
+        """
+        self._message_bytes_max = message_bytes_max
+        self._buffer = bytearray()
+        self._needed = len(MAGIC)
+        self._magic_seen = False
+        self._facts: StreamFacts | None = None
+        self._consumers_left = 0
+        self._last = 0
+        self.is_complete = False
+
+    def feed(self, data: bytes) -> Iterator[Item]:
+        """Yield what is complete now.
+
+        Raises:
+            ArchiveError: this is not such an archive.
+        """
+        if self.is_complete:
+            # nats-server ignores what follows the end, too.
+            return
+        self._buffer += data
+        at = 0
+        try:
+            if not self._magic_seen:
+                if len(self._buffer) < len(MAGIC):
+                    return
+                if self._buffer[: len(MAGIC)] != MAGIC:
+                    raise ArchiveError(INVALID)
+                self._magic_seen, at = True, len(MAGIC)
+                self._needed = 0
+            while not self.is_complete and len(self._buffer) >= at + self._needed:
+                taken = self._take(at)
+                if taken is None:
+                    return
+                item, at = taken
+                yield item
+        finally:
+            del self._buffer[:at]
+
+    def finish(self) -> None:
+        """Raise ArchiveError if the end has not come."""
+        if not self.is_complete:
+            raise ArchiveError(INVALID if self._buffer else "EOF")
+
+    def _take(self, at: int) -> tuple[Item, int] | None:
+        """Return the entry at `at` and where it ends, or None: it is not whole, `_needed` says how long."""
+        buffer, start = self._buffer, at
+        try:
+            name_size, at = read_uvarint(buffer, at)
+            zigzag, at = read_uvarint(buffer, at)
+            sequence, at = read_uvarint(buffer, at)
+            headers_size, at = read_uvarint(buffer, at)
+            payload_size, at = read_uvarint(buffer, at)
+        except IndexError:
+            self._needed = len(buffer) - start + 1
+            return None
+        size_max = self._message_bytes_max if sequence else DOCUMENT_BYTES_MAX
+        if name_size > NAME_BYTES_MAX:
+            raise ArchiveError(f"{INVALID}: name of {name_size} bytes")
+        if headers_size + payload_size > size_max:
+            raise ArchiveError(
+                f"message sequence {sequence} exceeds maximum payload size"
+                if sequence
+                else f"{INVALID}: entry of {headers_size + payload_size} bytes"
+            )
+        headers_at = at + name_size
+        payload_at = headers_at + headers_size
+        end = payload_at + payload_size
+        if end > len(buffer):
+            self._needed = end - start
+            return None
+        self._needed = 0
+        name = bytes(buffer[at:headers_at])
+        if sequence and self._facts is not None and not self._consumers_left:
+            timestamp_ns = zigzag >> 1 if not zigzag & 1 else -(zigzag + 1 >> 1)
+            headers, payload = bytes(buffer[headers_at:payload_at]), bytes(buffer[payload_at:end])
+            return self._message(sequence, timestamp_ns, name, headers, payload), end
+        if self._facts is not None and not self._consumers_left:
+            if zigzag or headers_size or payload_size:
+                raise ArchiveError("expected message sequence")
+            self.is_complete = True
+            return Bounds(self._facts.first_sequence, max(self._facts.last_sequence, self._last)), end
+        return self._document(name.decode("utf-8", "replace"), bytes(buffer[headers_at:end])), end
+
+    def _message(
+        self, sequence: int, timestamp_ns: int, subject: bytes, headers: bytes, payload: bytes
+    ) -> Item:
+        if sequence <= self._last:
+            raise ArchiveError(f"message sequence {sequence} out of order")
+        if not subject:
+            raise ArchiveError(f"message sequence {sequence} has no subject")
+        self._last = sequence
+        return ArchivedMessage(sequence, timestamp_ns, subject, headers, payload)
+
+    def _document(self, name: str, body: bytes) -> Item:
+        """Return what comes before the messages."""
+        if self._facts is None:
+            if name != STATE_NAME:
+                raise ArchiveError(f"expected {STATE_NAME} first")
+            self._facts = facts = state_facts(body)
+            self._consumers_left, self._last = facts.consumer_count, max(facts.first_sequence, 1) - 1
+            return facts
+        if not name.startswith(CONSUMER_PREFIX):
+            raise ArchiveError(f'expected consumer, found "{name}"')
+        self._consumers_left -= 1
+        return ConsumerRecord(name.removeprefix(CONSUMER_PREFIX), checked_consumer(name, body))
+
+
+def state_facts(body: bytes) -> StreamFacts:
+    """Return what a StreamState in JSON says.
+
+    Raises:
+        ArchiveError: it is none.
+    """
+    try:
+        state = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise ArchiveError(f"error in {STATE_NAME}: {error}") from error
+    if not isinstance(state, dict):
+        raise ArchiveError(f"error in {STATE_NAME}: not an object")
+    numbers = [state.get(key, 0) for key in ("first_seq", "last_seq", "consumer_count")]
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise ArchiveError(f"error in {STATE_NAME}: {numbers} are not numbers")
+    return StreamFacts(numbers[0], numbers[1], numbers[2], b"")
+
+
+def checked_consumer(name: str, body: bytes) -> bytes:
+    """Return `body` if it is JSON of a consumer.
+
+    Raises:
+        ArchiveError: it is not.
+    """
+    try:
+        consumer = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise ArchiveError(f'failed to decode consumer "{name}" state: {error}') from error
+    for part in ("config", "state"):
+        if not isinstance(consumer, dict) or not isinstance(consumer.get(part), dict):
+            raise ArchiveError(f'consumer "{name}" is missing {part}')
+    return body
