@@ -194,7 +194,8 @@ class EntryReader:
         if not name.startswith(CONSUMER_PREFIX):
             raise ArchiveError(f'expected consumer, found "{name}"')
         self._consumers_left -= 1
-        return ConsumerRecord(name.removeprefix(CONSUMER_PREFIX), checked_consumer(name, body))
+        name = name.removeprefix(CONSUMER_PREFIX)
+        return ConsumerRecord(name, checked_consumer(name, body))
 
 
 def state_facts(body: bytes) -> StreamFacts:
