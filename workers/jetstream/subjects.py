@@ -1,4 +1,4 @@
-"""Questions about subjects as texts: valid, literal, matching, overlapping. For configuration, not for messages.
+"""Questions about subjects of configurations and requests: valid, literal, matching, overlapping.
 
 The answers are nats-server's, odd corners included (Source: server/sublist.go). Parsing and routing have
 their own compiled code in workers/parser.pyx and workers/sublist.pyx.

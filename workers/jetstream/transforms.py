@@ -49,8 +49,6 @@ _FUNCTIONS = {
     name: re.compile(r"{{[\t\n\f\r ]*" + form + r"[\t\n\f\r ]*\((.*)\)[\t\n\f\r ]*}}")
     for name, form in _NAMES.items()
 }
-# nats-server's first look at a configured destination does not know these two.
-_UNKNOWN_TO_CHECK = frozenset(("left", "right"))
 
 
 class TransformError(ValueError):
@@ -179,8 +177,7 @@ def check_mapping(src: str, dest: str) -> None:
         if not token or is_over:
             raise TransformError(f"{_BAD_TEXT} in {token}" if token else _BAD_TEXT)
         if _looks_like_function(token):
-            names = _FUNCTIONS.keys() - _UNKNOWN_TO_CHECK
-            if not any(_FUNCTIONS[name].search(token) for name in names):
+            if not any(form.search(token) for form in _FUNCTIONS.values()):
                 raise TransformError(f"{_UNKNOWN} in {token}")
         elif token == ">":
             is_over = True
