@@ -57,6 +57,9 @@ cdef class Journal:
     cdef uint64_t file_number
     cdef readonly uint64_t released     # positions below are not needed any more
     cdef readonly bint in_flight
+    cdef public bint sync_always        # else no frame is synced because of a log: `sync` follows some time later
+    cdef bint is_written                # the frame on its way was written by `commit` itself, `_finished` is due
+    cdef int write_errno                # and this is what came of it
     cdef bint needs_sync                # something in the frame wants it
     cdef readonly bint has_unsynced     # frames of the current file were written and not synced
     cdef readonly uint64_t round        # what is appended now becomes part of this round

@@ -38,6 +38,8 @@ TRIM_TICKS = 60
 
 
 FILE_THREADS = 4
+# Commits of `async` streams are synced this much later, in ns, when the store has no sync interval.
+ASYNC_SYNC_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class StoreConfig:
         memory_bytes: of all logs together that should be in memory at most.
         sync_interval_ns: 0: every commit is synced before it counts. Else commits count when written, and a
             sync
-            follows at most this much later.
+            follows about this much later (with `poll` or `housekeeping`).
         open_files_max: log files kept open; never more than half of what the process may open.
         columns_ticks: columns of a sealed segment that nobody used for so many `housekeeping` calls leave
             the memory.
@@ -162,6 +164,7 @@ class Store:
         for file in old_files:
             self.journal.adopt(file.path, file.start, file.capacity)
         self.journal.flush_bytes = self.config.flush_bytes
+        self.journal.sync_always = self.config.sync_interval_ns == 0
         self.journal.on_durable = self._committed
 
     def adopt(self, directory: StreamDirectory, dirty_since: int | None) -> None:
@@ -336,6 +339,9 @@ class Store:
     def commit(self) -> int:
         """Send everything appended so far on its way and return the round in which it becomes durable.
 
+        With a `sync_interval_ns` a small round is often written on the spot: before this returns `on_durable`
+        was called and `durable_round` has reached it.
+
         Raises:
             WriteFailed: an earlier write failed; nothing is written any more.
         """
@@ -361,6 +367,8 @@ class Store:
             journal.newly_dirty.clear()
             if self._wanted or journal.live_bytes > self._checkpoint_bytes():
                 self._capture_due()
+            journal.finish_written()
+            self.check_writable()
         return round_number
 
     def poll(self) -> int:
@@ -368,12 +376,16 @@ class Store:
         self.writer.reap()
         for writer in self.pool:
             writer.reap()
-        if self.journal.has_unsynced and self.config.sync_interval_ns:
-            now = self.clock()
-            if now - self._synced_ns >= self.config.sync_interval_ns:
-                self._synced_ns = now
-                self.journal.sync()
+        if self.journal.has_unsynced:
+            self._sync_when_due()
         return self.journal.durable_round
+
+    def _sync_when_due(self) -> None:
+        """Sync what was written without a sync, when that is long enough ago."""
+        now = self.clock()
+        if now - self._synced_ns >= (self.config.sync_interval_ns or ASYNC_SYNC_NS):
+            self._synced_ns = now
+            self.journal.sync()
 
     def wait(self, round_number: int, timeout_s: float = 60.0) -> None:
         """Block until a round is durable.
@@ -534,6 +546,7 @@ class Store:
         """
         if self.failure is not None:
             return
+        self.poll()
         self.flush_memory()
         compacted = False
         for directory in self.streams.values():

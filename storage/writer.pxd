@@ -58,4 +58,6 @@ cdef class Writer:
 
     cdef job_t *make_job(self, int kind, object file, object block, object callback) except NULL
     cdef int submit(self, job_t *job) except -1
+    cdef bint is_idle(self) noexcept
+    cdef int run_now(self, job_t *job) except -1
     cdef int run_inline(self, job_t *job) except -1

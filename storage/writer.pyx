@@ -129,11 +129,9 @@ cdef int sync_fully(int fd) noexcept nogil:
     return 0
 
 
-cdef int run_job(job_t *job, bint is_last) noexcept nogil:
-    """Do a job that has a descriptor; return 0 or an errno. `is_last`: nothing waits behind it."""
-    cdef uint8_t empty[4096]
-    cdef uint64_t position = 0
-    cdef int error = 0
+cdef int run_job(job_t *job) noexcept nogil:
+    """Do a job that has a descriptor; return 0 or an errno."""
+    cdef int error
     if job.kind == WRITE:
         return write_fully(job.fd, job.data, job.size, job.offset)
     if job.kind == SYNC:
@@ -142,12 +140,17 @@ cdef int run_job(job_t *job, bint is_last) noexcept nogil:
     error = write_fully(job.fd, job.data, job.size, job.offset)
     if error == 0 and job.kind == FRAME:
         error = sync_fully(job.fd)
-        if error == 0 and is_last:
-            # Not synced: it is only needed when the frame itself is found damaged, long after.
-            memcpy(&position, job.data + 8, 8)
-            frame_make_empty(empty, position + job.size)
-            write_fully(job.fd, empty, FRAME_ALIGN, job.offset + job.size)
     return error
+
+
+cdef void write_empty_frame(int fd, uint64_t position, uint64_t offset) noexcept nogil:
+    """Say that the frame before `offset` was the last one for now.
+
+    Not synced: it is only needed when that frame is found damaged, long after.
+    """
+    cdef uint8_t empty[4096]
+    frame_make_empty(empty, position)
+    write_fully(fd, empty, FRAME_ALIGN, offset)
 
 
 cdef class Writer:
@@ -189,6 +192,7 @@ cdef class Writer:
         return job
 
     cdef int submit(self, job_t *job) except -1:
+        cdef bint waiting
         self.pending += 1
         self.pending_bytes += job.size
         pthread_mutex_lock(&self.mutex)
@@ -197,10 +201,33 @@ cdef class Writer:
         else:
             self.queue_tail.next = job
         self.queue_tail = job
-        if self.waiting:
-            pthread_cond_signal(&self.work)
+        waiting = self.waiting
         pthread_mutex_unlock(&self.mutex)
+        if waiting:
+            # Not with the mutex held: the thread would wake only to wait for it.
+            pthread_cond_signal(&self.work)
         return 0
+
+    cdef bint is_idle(self) noexcept:
+        """Tell whether everything submitted is done and reaped and the thread touches no file."""
+        cdef bint idle = self.pending == 0
+        if idle and self.is_threaded:
+            pthread_mutex_lock(&self.mutex)
+            idle = self.waiting
+            pthread_mutex_unlock(&self.mutex)
+        return idle
+
+    cdef int run_now(self, job_t *job) except -1:
+        """Do a job in the calling thread, which must find the writer idle, and free it; return 0 or an errno."""
+        cdef int error
+        if job.fd >= 0:
+            error = run_job(job)
+        else:
+            self.run_inline(job)
+            error = job.error
+        Py_DECREF(<tuple>job.parts)
+        PyMem_RawFree(job)
+        return error
 
     def write(self, file, Block block not None, size_t start, size_t size, uint64_t offset, callback, *,
               uint64_t chain=0):
@@ -218,6 +245,19 @@ cdef class Writer:
         cdef job_t *job = self.make_job(FRAME if sync else FRAME_NO_SYNC, file, block, callback)
         job.data, job.size, job.offset = block.data, size, offset
         self.submit(job)
+
+    def write_frame_now(self, file, Block block not None, size_t size, uint64_t offset):
+        """Seal and write a journal frame in the calling thread, unsynced, without a switch to the writer's.
+
+        Returns:
+            0, the error number, or -1: the writer is busy, nothing was done.
+        """
+        cdef job_t *job
+        if not self.is_idle():
+            return -1
+        job = self.make_job(FRAME_NO_SYNC, file, block, None)
+        job.data, job.size, job.offset = block.data, size, offset
+        return self.run_now(job)
 
     def sync(self, file, callback, *, uint64_t chain=0):
         """Sync a file; callback(error number, nanoseconds)."""
@@ -263,7 +303,10 @@ cdef class Writer:
         cdef job_t *job
         cdef uint64_t one = 1
         cdef uint64_t started
+        cdef uint64_t position = 0
+        cdef uint64_t offset = 0
         cdef bint is_last
+        cdef int fd
         with nogil:
             while True:
                 pthread_mutex_lock(&self.mutex)
@@ -287,10 +330,16 @@ cdef class Writer:
                     with gil:
                         self.run_inline(job)
                 else:
-                    job.error = run_job(job, is_last)
+                    job.error = run_job(job)
                 if job.error and job.chain:
                     self.failed_chain = job.chain
                 job.nanoseconds = now_ns() - started
+                fd = -1
+                if is_last and job.kind == FRAME and job.error == 0:
+                    # When it is in the done list it may be freed: what follows it must be known before.
+                    fd, offset = job.fd, job.offset + job.size
+                    memcpy(&position, job.data + 8, 8)
+                    position += job.size
                 is_last = job.kind == STOP
                 pthread_mutex_lock(&self.mutex)
                 if self.done_tail == NULL:
@@ -300,6 +349,8 @@ cdef class Writer:
                 self.done_tail = job
                 pthread_mutex_unlock(&self.mutex)
                 c_write(self.event_fd, &one, 8)
+                if fd >= 0:
+                    write_empty_frame(fd, position, offset)
                 if is_last:
                     break
 

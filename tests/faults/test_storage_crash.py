@@ -9,7 +9,7 @@ CI does.
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import pytest
@@ -120,10 +120,10 @@ class History:
             del self.pairs[name]
 
 
-def run_history(seed: int, steps: int = 160) -> History:
+def run_history(seed: int, steps: int = 160, config: StoreConfig = CONFIG) -> History:
     rng = Random(seed)
     files = RecordingFiles()
-    history = History(rng, files, Store(files, config=CONFIG, rng=Random(seed), threaded=False))
+    history = History(rng, files, Store(files, config=config, rng=Random(seed), threaded=False))
     history.rounds[0] = {}
     history.create()
     for _ in range(steps):
@@ -184,3 +184,34 @@ def test_a_power_cut_anywhere_loses_nothing_acknowledged_and_invents_nothing(see
             assert store_state(Store(again, config=CONFIG, rng=Random(2), threaded=False)) == got, (
                 f"cut {cut} twice"
             )
+
+
+@pytest.mark.parametrize("seed", range(0, HISTORIES, 3))
+def test_without_syncs_a_killed_process_loses_nothing_acknowledged(seed: int) -> None:
+    config = replace(CONFIG, sync_interval_ns=10**18)
+    history = run_history(seed, config=config)
+    rng = Random(seed)
+    length = len(history.files.trace)
+    for cut in sorted(rng.sample(range(length + 1), min(CUTS // 3, length + 1))):
+        killed = history.files.killed(cut)
+        got = store_state(Store(killed, config=config, rng=Random(1), threaded=False))
+        assert any(got == model_state(snapshot) for snapshot in allowed(history, cut)), (
+            f"seed {seed}, cut {cut}"
+        )
+
+
+def test_without_syncs_a_small_commit_counts_at_once() -> None:
+    files = RecordingFiles()
+    config = replace(CONFIG, sync_interval_ns=10**18, journal_file_bytes=1 << 20)
+    store = Store(files, config=config, rng=Random(1), threaded=False)
+    told: list[int] = []
+    store.on_durable = told.append
+    stream = store.create_stream("s").stream
+    store.wait(store.commit())
+    for index in range(20):
+        stream.append(b"a", b"", b"payload", index)
+        round_number = store.commit()
+        assert store.durable_round == round_number == told[-1]
+    syncs = sum(operation.kind == "fdatasync" for operation in files.trace)
+    store.poll()
+    assert sum(operation.kind == "fdatasync" for operation in files.trace) == syncs

@@ -14,7 +14,7 @@ Faults: `fail` maps an operation ("pwrite", "fdatasync", "pread", "open", …) t
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 
@@ -156,9 +156,15 @@ class RecordingFiles:
         """Return every file's bytes as they are now."""
         return {path: bytes(node.data) for path, node in self.names.items()}
 
+    def killed(self, cut: int) -> "RecordingFiles":
+        """Return the tree as it was after the first `cut` operations: what a killed process leaves."""
+        return self._after((operation, None) for operation in self.trace[:cut])
+
     def crash(self, cut: int, rng: Random) -> "RecordingFiles":
         """Return the tree that a power cut after the first `cut` operations could leave."""
-        survivors = _surviving(self.trace[:cut], rng)
+        return self._after(_surviving(self.trace[:cut], rng))
+
+    def _after(self, survivors: Iterable[tuple[Operation, Callable[[int], bool] | None]]) -> "RecordingFiles":
         contents = {id(node): bytearray(self._base[0][path]) for path, node in self._base_nodes.items()}
         names = dict(self._base_nodes)
         directories = set(self._base[1])
