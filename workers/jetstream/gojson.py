@@ -70,11 +70,15 @@ def decode(data: bytes, struct: Struct, *, strict: bool = True) -> dict[str, obj
     Raises:
         DecodeError: the text after `invalid JSON: ` in nats-server's answer.
     """
-    try:
-        return struct.take_members(orjson.loads(data), strict)
-    except (orjson.JSONDecodeError, Unfit):
-        # Not plain, or wrong: the slow way accepts what Go accepts, and says why not as Go does.
-        return gojson_reader.read(data, struct, strict=strict)
+    if b"\\u" not in data:
+        # The quick way, for plain bodies. Two things pass here that Go refuses: a member given twice whose
+        # first value is wrong, and -0 for a number that cannot be negative.
+        try:
+            return struct.take_members(orjson.loads(data))
+        except (orjson.JSONDecodeError, Unfit):
+            pass
+    # The slow way accepts what Go accepts, and says why not as Go does.
+    return gojson_reader.read(data, struct, strict=strict)
 
 
 def is_object_or_array(data: bytes) -> bool:

@@ -26,7 +26,7 @@ class Kind:
     go: str
     zero: object = None
 
-    def take(self, value: object, strict: bool) -> object:
+    def take(self, value: object) -> object:
         """Return the checked value; raise Unfit if it is not plainly right. Never called with None."""
         raise NotImplementedError
 
@@ -36,7 +36,7 @@ class _Text(Kind):
     go: str = "string"
     zero: object = ""
 
-    def take(self, value: object, strict: bool) -> object:
+    def take(self, value: object) -> object:
         if type(value) is not str:
             raise Unfit
         return value
@@ -47,7 +47,7 @@ class _Bool(Kind):
     go: str = "bool"
     zero: object = False
 
-    def take(self, value: object, strict: bool) -> object:
+    def take(self, value: object) -> object:
         if type(value) is not bool:
             raise Unfit
         return value
@@ -62,7 +62,7 @@ class Integer(Kind):
     high: int
     zero: object = 0
 
-    def take(self, value: object, strict: bool) -> object:
+    def take(self, value: object) -> object:
         if type(value) is not int or not self.low <= value <= self.high:
             raise Unfit
         return value
@@ -74,7 +74,7 @@ class _Time(Kind):
 
     go: str = "time.Time"
 
-    def take(self, value: object, strict: bool) -> object:
+    def take(self, value: object) -> object:
         if type(value) is not str:
             raise Unfit
         try:
@@ -98,7 +98,7 @@ class Enum(Kind):
     is_folding: bool = False
     go: str = "string"
 
-    def take(self, value: object, strict: bool) -> object:
+    def take(self, value: object) -> object:
         if type(value) is not str:
             raise Unfit
         word = self.words.get(value)
@@ -114,11 +114,11 @@ class Array(Kind):
     of: Kind
     go: str
 
-    def take(self, value: object, strict: bool) -> object:
+    def take(self, value: object) -> object:
         if type(value) is not list:
             raise Unfit
         of = self.of
-        return [of.zero if item is None else of.take(item, strict) for item in value]
+        return [of.zero if item is None else of.take(item) for item in value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class _Texts(Kind):
 
     go: str = "map[string]string"
 
-    def take(self, value: object, strict: bool) -> object:
+    def take(self, value: object) -> object:
         if type(value) is not dict:
             raise Unfit
         for item in value.values():
@@ -158,10 +158,10 @@ class Struct(Kind):
         """Return the canonical name for a key of any capitalisation, None if it is unknown."""
         return key if key in self.members else self._folded.get(fold(key))
 
-    def take(self, value: object, strict: bool) -> object:
-        return self.take_members(value, strict)
+    def take(self, value: object) -> object:
+        return self.take_members(value)
 
-    def take_members(self, value: object, strict: bool) -> dict[str, object]:
+    def take_members(self, value: object) -> dict[str, object]:
         """As take(), for the document itself."""
         if type(value) is not dict:
             raise Unfit
@@ -169,10 +169,11 @@ class Struct(Kind):
         taken: dict[str, object] = {}
         for key, item in value.items():
             kind = members.get(key)
-            if kind is None or item is None:
-                # An unknown or oddly written key, or a null: the slow reader knows what Go makes of it.
+            if kind is None or (item is None and isinstance(kind, Enum)):
+                # The slow reader knows what Go makes of odd capitals, and says what is unknown.
                 raise Unfit
-            taken[key] = kind.take(item, strict)
+            if item is not None:
+                taken[key] = kind.take(item)
         return taken
 
 

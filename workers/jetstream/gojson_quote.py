@@ -14,7 +14,7 @@ _SHORT = {
 
 
 def quote(text: str | bytes) -> str:
-    """Return the text in double quotes, escaped where it cannot be printed; bytes that are no UTF-8 as \\xNN."""
+    """Return the text in double quotes, with escapes for what cannot be printed or is no UTF-8."""
     if isinstance(text, bytes):
         text = text.decode("utf-8", "surrogateescape")
     return '"' + "".join(map(_escaped, text)) + '"'
