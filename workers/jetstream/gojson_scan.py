@@ -1,7 +1,7 @@
 """JSON text to a tree that keeps places, with the syntax errors of Go's encoding/json.
 
 Needed where orjson is not enough: for exact error texts, for the raw text of a value, for several documents
-in a row, and for what Go lets pass (lone surrogates, bytes that are no UTF-8). Nesting is followed with a list,
+in a row, and for what Go lets pass (lone surrogates, bytes that are no UTF-8). Nesting is kept in a list,
 not by recursion, so depth costs memory only.
 
 Source: Go 1.27 encoding/json/jsontext (texts as encoding/json renames them), measured on nats-server 2.15.1.
