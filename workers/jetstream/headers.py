@@ -6,7 +6,7 @@
     \r\n
 
 A block is b"" when the message has none. Names are matched exactly as they are written, as nats-server does
-for its own headers. What is not asked for keeps its bytes, so a block that was stored is the block that was sent.
+for its own headers. What is not asked for keeps its bytes.
 
 Source: nats-server server/client.go, sliceHeader, genHeader, setHeader, removeHeaderIfPresent.
 """
@@ -89,7 +89,7 @@ def remove_status(block: bytes) -> bytes:
 
 
 def is_delete_marker(block: bytes) -> bool:
-    """Tell whether a message stands for some that are gone: a server's marker, or a key-value client's purge."""
+    """Tell whether a message stands for ones that are gone: a marker, or a purge by a key-value client."""
     return bool(get(block, MARKER_REASON)) or get(block, KV_OPERATION) == b"PURGE"
 
 
