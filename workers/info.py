@@ -31,6 +31,8 @@ class InfoWriter:
         fields["max_payload"] = config.max_payload
         if config.jetstream:
             fields["jetstream"] = True
+        if config.jetstream:
+            fields["jetstream"] = True
         self._head = json.dumps(fields, separators=(",", ":"))[:-1]
         self._connect_urls = list(config.connect_urls)
         self._domain = {"domain": config.js_domain} if config.jetstream and config.js_domain else {}

@@ -7,6 +7,7 @@ message.
 from __future__ import annotations
 
 import asyncio
+import time
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -39,13 +40,14 @@ NOTHING_SAID = ConnectOptions()
 class Session:
     """One connection: what is known beside its counters, which the data plane keeps."""
 
-    __slots__ = ("client_id", "handle", "ip", "options", "port")
+    __slots__ = ("client_id", "handle", "ip", "options", "port", "start_ns")
 
     def __init__(self, client_id: int, ip: str, port: int) -> None:
         """Note where it comes from; the rest comes with CONNECT."""
         self.client_id = client_id
         self.ip = ip
         self.port = port
+        self.start_ns = time.time_ns()
         self.handle = 0
         self.options = NOTHING_SAID
 
@@ -117,6 +119,33 @@ class Sessions:
         for session in self._sessions.values():
             if session.options.protocol >= 1:
                 self.plane.send(session.handle, self._info.lame_duck(session.client_id, session.ip))
+
+    def describe(self, client_id: int) -> dict[str, object]:
+        """Return what others are told of a client, as nats-server's ClientInfo; {} when it has gone.
+
+        `start` is in Unix nanoseconds.
+        """
+        session = self._sessions.get(client_id)
+        if session is None:
+            return {}
+        said = session.options
+        stated = {
+            "user": said.user,
+            "name": said.name,
+            "lang": said.lang,
+            "ver": said.version,
+            "rtt": self.plane.stats(session.handle)["rtt_ns"],
+        }
+        return {
+            "start": session.start_ns,
+            "host": session.ip,
+            "id": client_id,
+            "acc": DEFAULT_ACCOUNT,
+            **{key: value for key, value in stated.items() if value},
+            "server": self._config.server_name,
+            "kind": "Client",
+            "client_type": "nats",
+        }
 
     # ---- what the data plane asks
 

@@ -12,7 +12,7 @@ import json
 import os
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -21,6 +21,9 @@ from workers.config import WorkerConfig
 from workers.dataplane import DataPlane
 from workers.log import Log
 from workers.sessions import Sessions
+
+if TYPE_CHECKING:
+    from workers.jetstream.engine import JetStream
 
 DATAGRAM_BYTES_MAX = 1 << 16
 DESCRIPTORS_MAX = 253  # what the kernel passes in one message
@@ -84,8 +87,9 @@ class Worker:
         )
         self._loop = uvloop.new_event_loop()
         self._sessions = Sessions(config, self._log)
+        region = Region.attach(descriptors[0])
         self._plane = DataPlane(
-            Region.attach(descriptors[0]),
+            region,
             config.index,
             config.worker_count,
             descriptors[1:],
@@ -95,6 +99,7 @@ class Worker:
             self._loop.call_later,
         )
         self._sessions.plane = self._plane
+        self._jetstream = self._open_jetstream(region) if config.jetstream else None
         self._is_idle = True
         self._next_tick: asyncio.TimerHandle
         self._stopping: asyncio.Task[None] | None = None
@@ -108,6 +113,19 @@ class Worker:
             "stop": self._stop,
         }
 
+    def _open_jetstream(self, region: Region) -> JetStream | None:
+        """Recover this worker's streams; None when their directory cannot be used, which the log says."""
+        # Only here: a broker without JetStream does not pay for loading it.
+        from workers.jetstream.engine import JetStream
+
+        try:
+            return JetStream(
+                self._plane, self._config, self._log, self._loop, region.placement, self._sessions.describe
+            )
+        except OSError as error:
+            self._log.fatal(f"Can't start JetStream: {error}")
+            raise SystemExit(1) from error
+
     def run(self) -> None:
         """Serve until told to stop or until the supervisor is gone."""
         epochs = self._config.ring_epochs
@@ -117,6 +135,9 @@ class Worker:
         self._loop.add_reader(self._plane.fileno(), self._plane.run)
         has_spare_core = self._config.worker_count < len(os.sched_getaffinity(0))
         self._plane.watch_link(self._link.fileno(), SPIN_NS if has_spare_core else SPIN_CROWDED_NS)
+        if self._jetstream is not None:
+            self._jetstream.start()
+            self._plane.hold_peers()
         for peer in range(self._config.worker_count):
             if peer != me:
                 self._plane.attach_peer(peer, epochs[me][peer], epochs[peer][me])
@@ -134,6 +155,9 @@ class Worker:
     def _report_ready(self) -> None:
         """Tell the supervisor once every peer has told its interest."""
         if self._plane.is_synced:
+            if self._jetstream is not None:
+                self._plane.take_peers()
+                self._jetstream.join()
             self._send({"op": "ready"})
         else:
             self._loop.call_later(SYNC_POLL_SECONDS, self._report_ready)
@@ -168,6 +192,8 @@ class Worker:
 
     def _peer_down(self, message: Message, _: list[int]) -> None:
         self._plane.detach_peer(message["peer"])
+        if self._jetstream is not None:
+            self._jetstream.peer_lost(message["peer"])
         self._send({"op": "peer_down_done", "peer": message["peer"]})
 
     def _peer_up(self, message: Message, _: list[int]) -> None:
@@ -209,6 +235,8 @@ class Worker:
         deadline = self._loop.time() + STOP_SECONDS
         while len(self._sessions) and self._loop.time() < deadline:
             await asyncio.sleep(0.005)
+        if self._jetstream is not None:
+            await self._jetstream.close()
         self._loop.stop()
 
 

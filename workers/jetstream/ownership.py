@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 
-SLOT_COUNT = 1024
+from shm.layout import SLOTS
 
 
 def stream_slot(account: str, stream: str) -> int:
@@ -24,7 +24,7 @@ def directory_slot(account: str) -> int:
 
 def _slot(name: str) -> int:
     digest = blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    return int.from_bytes(digest, "little") % SLOT_COUNT
+    return int.from_bytes(digest, "little") % SLOTS
 
 
 class Ownership:
@@ -36,8 +36,8 @@ class Ownership:
         Raises:
             ValueError: the table has another length.
         """
-        if len(placement) != SLOT_COUNT:
-            raise ValueError(f"placement table of {len(placement)} slots, expected {SLOT_COUNT}")
+        if len(placement) != SLOTS:
+            raise ValueError(f"placement table of {len(placement)} slots, expected {SLOTS}")
         self._placement = tuple(placement)
 
     def owner(self, account: str, stream: str) -> int:

@@ -1,0 +1,380 @@
+"""The JetStream API: one line per call in CALLS, and a small function that answers it.
+
+To add a call, add its line: the subject after `$JS.API.`, the kind of the response, where it is answered, and
+the function. It gets the engine of that worker and the request and returns the members of the answer after
+its type (or an awaitable of them), or raises ApiError. Level, counting, audit and the way to the worker are
+the gateway's business.
+
+Source: nats-server server/jetstream_api.go, standalone mode.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from workers.jetstream import apierrors, gojson, message_api, stream_checks, stream_json
+from workers.jetstream.stream_config import StreamConfig
+
+if TYPE_CHECKING:
+    from workers.jetstream.engine import JetStream
+    from workers.jetstream.stream import Stream
+
+Fields = dict[str, Any]
+
+NAMES_LIMIT = 1024
+LIST_LIMIT = 256
+SUBJECTS_LIMIT = 100_000
+
+
+class Place(Enum):
+    """Which worker answers a call."""
+
+    HERE = "here"
+    """The one that the client is connected to."""
+    DIRECTORY = "directory"
+    OWNER = "owner"
+    """Of the stream that the first wildcard stands for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A call on its way to whoever answers it.
+
+    Attributes:
+        account: index. subject: as the client sent it.
+        tokens: what the pattern's wildcards stand for; `>` takes the rest as one.
+        reply: where the answer goes; the gateway sends it, but some calls go on talking.
+        client: who asks, as advisories show it.
+    """
+
+    account: int
+    subject: str
+    tokens: tuple[str, ...]
+    headers: bytes
+    body: bytes
+    reply: str
+    client: Fields
+
+    @property
+    def stream(self) -> str:
+        """The name of the stream in the subject."""
+        return self.tokens[0]
+
+    @property
+    def consumer(self) -> str:
+        """The name of the consumer in the subject."""
+        return self.tokens[1]
+
+
+Handler = Callable[["JetStream", Request], Fields | Awaitable[Fields]]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One line of the table; see the module."""
+
+    pattern: str
+    kind: str
+    place: Place
+    handler: Handler
+    checks_level: bool = True
+    needs_client: bool = False
+
+
+# ---- bodies
+
+
+def is_empty(body: bytes) -> bool:
+    """Return whether a body says nothing: no bytes, or an empty JSON object."""
+    if not body or body == b"{}":
+        return True
+    try:
+        return bool(orjson.loads(body) == {})
+    except orjson.JSONDecodeError:
+        return False
+
+
+def decode(engine: JetStream, body: bytes, struct: gojson.Struct) -> Fields:
+    """Return the members of a body.
+
+    Raises:
+        ApiError: 10025.
+    """
+    try:
+        return gojson.decode(body, struct, strict=engine.config.js_strict)
+    except gojson.DecodeError as error:
+        raise apierrors.invalid_json(error) from error
+
+
+def decode_optional(engine: JetStream, body: bytes, struct: gojson.Struct) -> Fields:
+    """Return the members of a body that counts only if it looks like JSON."""
+    return decode(engine, body, struct) if gojson.is_object_or_array(body) else {}
+
+
+def require_empty(request: Request) -> None:
+    """Refuse a body where none belongs."""
+    if not is_empty(request.body):
+        raise apierrors.not_empty_request()
+
+
+def the_stream(engine: JetStream, request: Request) -> Stream:
+    """Return the stream of the subject, which this worker owns.
+
+    Raises:
+        ApiError: 10059.
+    """
+    return engine.stream(request.account, request.stream)
+
+
+# ---- the account
+
+
+async def account_info(engine: JetStream, request: Request) -> Fields:
+    """Answer INFO with what all workers use together."""
+    usages = await asyncio.gather(
+        *(
+            engine.mesh.call(worker, "usage", {"account": request.account})
+            for worker in range(engine.config.worker_count)
+        )
+    )
+    total = {key: sum(usage[key] for usage in usages) for key in usages[0]}
+    return stream_json.account_info(
+        memory=total["memory"],
+        storage=total["storage"],
+        reserved_memory=total["reserved_memory"],
+        reserved_storage=total["reserved_storage"],
+        streams=total["streams"],
+        consumers=total["consumers"],
+        limits=engine.accounts[request.account].limits.to_json(),
+        domain=engine.config.js_domain,
+        api_total=total["api_total"],
+        api_errors=total["api_errors"],
+    )
+
+
+# ---- streams: changes
+
+
+def _parse_config(engine: JetStream, request: Request) -> tuple[StreamConfig, bool]:
+    return StreamConfig.parse(request.body, strict=engine.config.js_strict)
+
+
+async def stream_create(engine: JetStream, request: Request) -> Fields:
+    """Answer STREAM.CREATE."""
+    config, is_pedantic = _parse_config(engine, request)
+    stream_checks.check_create(config, request.stream)
+    directory = engine.directory(request.account)
+    return {**await directory.create(config, is_pedantic=is_pedantic), "did_create": True}
+
+
+async def stream_update(engine: JetStream, request: Request) -> Fields:
+    """Answer STREAM.UPDATE."""
+    config, is_pedantic = _parse_config(engine, request)
+    return await engine.directory(request.account).update(config, request.stream, is_pedantic=is_pedantic)
+
+
+async def stream_delete(engine: JetStream, request: Request) -> Fields:
+    """Answer STREAM.DELETE."""
+    require_empty(request)
+    await engine.directory(request.account).delete(request.stream)
+    return {"success": True}
+
+
+async def stream_purge(engine: JetStream, request: Request) -> Fields:
+    """Answer STREAM.PURGE when the messages are gone for good."""
+    fields = the_stream(engine, request).purge(request.body)
+    await engine.durable()
+    return fields
+
+
+# ---- streams: questions
+
+_INFO_REQUEST = gojson.Struct(
+    "server.JSApiStreamInfoRequest",
+    {"offset": gojson.INT, "deleted_details": gojson.BOOL, "subjects_filter": gojson.STRING},
+)
+_NAMES_REQUEST = gojson.Struct(
+    "server.JSApiStreamNamesRequest", {"offset": gojson.INT, "subject": gojson.STRING}
+)
+_LIST_REQUEST = gojson.Struct(
+    "server.JSApiStreamListRequest", {"offset": gojson.INT, "subject": gojson.STRING}
+)
+_PAGED = {"total": 0, "offset": 0, "limit": 0}
+
+
+def stream_info(engine: JetStream, request: Request) -> Fields:
+    """Answer STREAM.INFO."""
+    asked = decode_optional(engine, request.body, _INFO_REQUEST)
+    stream = the_stream(engine, request)
+    offset, pattern = max(0, asked.get("offset", 0)), asked.get("subjects_filter", "")
+    counts = stream.subject_counts(pattern) if pattern else {}
+    fields = stream.info(
+        has_details=asked.get("deleted_details", False),
+        subjects=_subjects_page(counts, offset),
+        domain=engine.config.js_domain,
+        leader=engine.config.server_name,
+    )
+    if not counts:
+        return {**_PAGED, **fields}
+    return {"total": len(counts), "offset": offset, "limit": SUBJECTS_LIMIT, **fields}
+
+
+def _subjects_page(counts: dict[str, int], offset: int) -> dict[str, int]:
+    page = sorted(counts)[offset : offset + SUBJECTS_LIMIT]
+    return {subject: counts[subject] for subject in page}
+
+
+async def stream_names(engine: JetStream, request: Request) -> Fields:
+    """Answer STREAM.NAMES."""
+    asked = decode_optional(engine, request.body, _NAMES_REQUEST)
+    directory = engine.directory(request.account)
+    await directory.loaded.wait()
+    names = directory.names(asked.get("subject", ""))
+    offset = min(max(0, asked.get("offset", 0)), len(names))
+    page = names[offset : offset + NAMES_LIMIT]
+    return {"total": len(names), "offset": offset, "limit": NAMES_LIMIT, "streams": page or None}
+
+
+async def stream_list(engine: JetStream, request: Request) -> Fields:
+    """Answer STREAM.LIST with a page gathered from the owners; a stream that has just gone is left out."""
+    asked = decode_optional(engine, request.body, _LIST_REQUEST)
+    directory = engine.directory(request.account)
+    await directory.loaded.wait()
+    names = directory.names(asked.get("subject", ""))
+    offset = min(max(0, asked.get("offset", 0)), len(names))
+    page = names[offset : offset + LIST_LIMIT]
+    by_owner: dict[int, list[str]] = {}
+    for name in page:
+        by_owner.setdefault(directory.owner_of(name), []).append(name)
+    answers = await asyncio.gather(
+        *(
+            engine.mesh.call(owner, "stream.infos", {"account": request.account, "streams": owned})
+            for owner, owned in by_owner.items()
+        )
+    )
+    found = {name: info for answer in answers for name, info in answer["infos"].items()}
+    return {
+        "total": len(names),
+        "offset": offset,
+        "limit": LIST_LIMIT,
+        "streams": [found[name] for name in page if name in found],
+    }
+
+
+# ---- messages
+
+
+def message_get(engine: JetStream, request: Request) -> Fields:
+    """Answer STREAM.MSG.GET."""
+    if is_empty(request.body):
+        raise apierrors.bad_request()
+    return message_api.msg_get(the_stream(engine, request), request.body)
+
+
+async def message_delete(engine: JetStream, request: Request) -> Fields:
+    """Answer STREAM.MSG.DELETE when the message is gone for good."""
+    if is_empty(request.body):
+        raise apierrors.bad_request()
+    fields = message_api.msg_delete(the_stream(engine, request), request.body)
+    await engine.durable()
+    return fields
+
+
+# ---- what needs a cluster
+
+
+def needs_cluster(engine: JetStream, request: Request) -> Fields:
+    """Refuse a call that makes sense among several servers only."""
+    raise apierrors.cluster_required()
+
+
+# ---- consumers: none can be made yet
+
+_CONSUMERS_REQUEST = gojson.Struct("server.JSApiConsumersRequest", {"offset": gojson.INT})
+
+
+def consumer_names(engine: JetStream, request: Request) -> Fields:
+    """Answer CONSUMER.NAMES."""
+    return _no_consumers(engine, request, NAMES_LIMIT)
+
+
+def consumer_list(engine: JetStream, request: Request) -> Fields:
+    """Answer CONSUMER.LIST."""
+    return _no_consumers(engine, request, LIST_LIMIT)
+
+
+def _no_consumers(engine: JetStream, request: Request, limit: int) -> Fields:
+    decode_optional(engine, request.body, _CONSUMERS_REQUEST)
+    the_stream(engine, request)
+    return {"total": 0, "offset": 0, "limit": limit, "consumers": []}
+
+
+def no_consumer(engine: JetStream, request: Request) -> Fields:
+    """Answer a question about a consumer: it does not exist."""
+    require_empty(request)
+    the_stream(engine, request)
+    raise apierrors.consumer_not_found()
+
+
+CALLS = (
+    Call("INFO", "account_info", Place.HERE, account_info),
+    Call("STREAM.CREATE.*", "stream_create", Place.DIRECTORY, stream_create),
+    Call("STREAM.UPDATE.*", "stream_update", Place.DIRECTORY, stream_update),
+    Call("STREAM.DELETE.*", "stream_delete", Place.DIRECTORY, stream_delete),
+    Call("STREAM.NAMES", "stream_names", Place.DIRECTORY, stream_names),
+    Call("STREAM.LIST", "stream_list", Place.DIRECTORY, stream_list),
+    Call("STREAM.INFO.*", "stream_info", Place.OWNER, stream_info),
+    Call("STREAM.PURGE.*", "stream_purge", Place.OWNER, stream_purge),
+    Call("STREAM.MSG.GET.*", "stream_msg_get", Place.OWNER, message_get),
+    Call("STREAM.MSG.DELETE.*", "stream_msg_delete", Place.OWNER, message_delete),
+    Call("STREAM.LEADER.STEPDOWN.*", "stream_leader_stepdown", Place.HERE, needs_cluster, checks_level=False),
+    Call("STREAM.PEER.REMOVE.*", "stream_remove_peer", Place.HERE, needs_cluster, checks_level=False),
+    Call("STREAM.PEER.EVACUATE.*", "stream_evacuate_peer", Place.HERE, needs_cluster, checks_level=False),
+    Call("STREAM.CANCEL_MOVE.*", "stream_cancel_move", Place.HERE, needs_cluster, checks_level=False),
+    Call("CONSUMER.NAMES.*", "consumer_names", Place.OWNER, consumer_names),
+    Call("CONSUMER.LIST.*", "consumer_list", Place.OWNER, consumer_list),
+    Call("CONSUMER.INFO.*.*", "consumer_info", Place.OWNER, no_consumer),
+    Call("CONSUMER.DELETE.*.*", "consumer_delete", Place.OWNER, no_consumer),
+    Call(
+        "CONSUMER.LEADER.STEPDOWN.*.*",
+        "consumer_leader_stepdown",
+        Place.HERE,
+        needs_cluster,
+        checks_level=False,
+    ),
+)
+BY_PATTERN = {call.pattern: call for call in CALLS}
+
+
+def find(subject: str) -> tuple[Call, tuple[str, ...]] | None:
+    """Return the call of a subject (without its prefix) and what its wildcards stand for; None: none."""
+    words = subject.split(".")
+    for kept in range(min(3, len(words)), 0, -1):
+        for call, pattern in _BY_WORDS.get(tuple(words[:kept]), ()):
+            rest = words[kept:]
+            if pattern and pattern[-1] == ">":
+                if len(rest) >= len(pattern):
+                    last = ".".join(rest[len(pattern) - 1 :])
+                    return call, (*rest[: len(pattern) - 1], last)
+            elif len(rest) == len(pattern) and all(rest):
+                return call, tuple(rest)
+    return None
+
+
+def _index() -> dict[tuple[str, ...], list[tuple[Call, list[str]]]]:
+    """Return the calls by the words before their wildcards, with those wildcards."""
+    index: dict[tuple[str, ...], list[tuple[Call, list[str]]]] = {}
+    for call in CALLS:
+        words = call.pattern.split(".")
+        fixed = next((i for i, word in enumerate(words) if word in ("*", ">")), len(words))
+        index.setdefault(tuple(words[:fixed]), []).append((call, words[fixed:]))
+    return index
+
+
+_BY_WORDS = _index()

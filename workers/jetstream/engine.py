@@ -1,0 +1,366 @@
+"""JetStream on one worker: the store and its commits, the streams that live here, time, the way to others.
+
+A worker opens its part of the store before it joins the others, so that everybody learns of its streams with
+its interest. What a round of the data plane appended is committed when the round ends; acknowledgements leave
+when the commit is durable. After a failed write the worker's file streams refuse to change, with an error to
+whoever asks, and everything else goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from storage import memory
+from storage.errors import StorageError
+from storage.limits import StreamLimits
+from storage.store import Store, StoreConfig
+from workers.jetstream import apierrors, gojson
+from workers.jetstream.account import Account
+from workers.jetstream.advisories import Advisories, unique_id
+from workers.jetstream.apierrors import ApiError
+from workers.jetstream.directory import Directory
+from workers.jetstream.gateway import Gateway
+from workers.jetstream.ingest import Acks
+from workers.jetstream.mesh import Mesh
+from workers.jetstream.ownership import Ownership
+from workers.jetstream.registry import Registry
+from workers.jetstream.stream import Stream, definition, read_definition
+from workers.jetstream.stream_config import COMPRESSION_S2, MEMORY, PERSIST_ASYNC, StreamConfig
+
+if TYPE_CHECKING:
+    from workers.config import WorkerConfig
+    from workers.dataplane import DataPlane
+    from workers.log import Log
+
+DEFAULT_ACCOUNTS = (Account(0, "$G"),)
+TICK_SECONDS = 0.25
+"""How late messages end whose time is over, at most."""
+HOUSEKEEPING_TICKS = 4
+CLOSE_SECONDS = 8.0
+"""How long a stopping worker takes to checkpoint; what was acknowledged is safe without."""
+
+
+class JetStream:
+    """The JetStream of one worker.
+
+    Attributes:
+        plane, config, log: of the worker. store: of the streams in files.
+        streams: those that live here, by account index and name.
+        acks: acknowledgements that wait for the store.
+        memory_bytes_max, file_bytes_max: what streams of the server may reserve.
+        api_prefixes: what subjects of the API begin with.
+    """
+
+    def __init__(
+        self,
+        plane: DataPlane,
+        config: WorkerConfig,
+        log: Log,
+        loop: asyncio.AbstractEventLoop,
+        placement: tuple[int, ...],
+        client_of: Callable[[int], dict[str, Any]],
+        *,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Open the store and recover what is in it; `start` lets messages in.
+
+        Args:
+            placement: worker of each slot.
+            client_of: client id → what advisories show of a client of this worker.
+            clock_ns: Unix time.
+        Raises:
+            OSError: the store's directory cannot be used at all.
+        """
+        self.plane = plane
+        self.config = config
+        self.log = log
+        self.now_ns = clock_ns
+        self.accounts = {account.index: replace(account) for account in DEFAULT_ACCOUNTS}
+        self.streams: dict[tuple[int, str], Stream] = {}
+        self.ownership = Ownership(placement)
+        self.api_prefixes = [b"$JS.API."]
+        if config.js_domain:
+            self.api_prefixes.append(b"$JS.%s.API." % config.js_domain.encode())
+        self._loop = loop
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._commit_is_set = False
+        self._has_failed = False
+        self._ticks = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.acks = Acks(plane)
+        self.advisories = Advisories(plane, clock_ns, config.js_domain)
+        self.mesh = Mesh(plane, config.index, unique_id(), loop, log)
+        self.directories = {
+            index: Directory(self, account)
+            for index, account in self.accounts.items()
+            if self.ownership.directory(account.name) == config.index
+        }
+        self._registry = Registry(self)
+        self._gateway = Gateway(self, client_of)
+        path = os.path.join(config.store_dir, f"worker-{config.index}")
+        os.makedirs(path, exist_ok=True)
+        self.memory_bytes_max = _or(config.js_max_memory, _memory_bytes)
+        self.file_bytes_max = _or(config.js_max_file, lambda: _disk_bytes(path))
+        self.store = Store(path, config=StoreConfig(sync_interval_ns=config.sync_interval_ns))
+        self._recover()
+
+    # ---- life
+
+    def _recover(self) -> None:
+        for report in self.store.reports:
+            self.log.warning(f"JetStream: damage found: {report}")
+        by_name = {account.name: account for account in self.accounts.values()}
+        for name, directory in sorted(self.store.streams.items()):
+            try:
+                account_name, config, created_ns = read_definition(directory.control.definition)
+                account = by_name[account_name]
+            except (ValueError, KeyError) as error:
+                self.log.error(f"JetStream: stream {name!r} is left alone: {error!r}")
+                continue
+            self._adopt(Stream(self, account, config, created_ns, directory.stream))
+            if self.ownership.owner(account.name, config.name) != self.config.index:
+                self.log.error(f"JetStream: stream {name!r} belongs to another worker")
+        if self.streams:
+            messages = sum(stream.store.messages for stream in self.streams.values())
+            self.log.info(f"JetStream: recovered {len(self.streams)} streams with {messages} messages")
+
+    def _adopt(self, stream: Stream) -> None:
+        self.streams[stream.account, stream.name] = stream
+
+    def start(self) -> None:
+        """Let messages, requests and calls in; before the worker tells others its interest."""
+        for descriptor in self.store.notify_fds:
+            self.plane.watch(descriptor)
+        self.plane.on_notified = self.poll
+        self.plane.on_letters_taken = self.round_ended
+        self.mesh.start()
+        self._registry.start()
+        self._gateway.start()
+        for stream in self.streams.values():
+            stream.listen()
+        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def join(self) -> None:
+        """Learn what others have and tell what this worker has, when they can be reached."""
+        self._registry.join()
+
+    def peer_lost(self, worker: int) -> None:
+        """Take note that another worker has died."""
+        self.mesh.peer_lost(worker)
+
+    async def close(self) -> None:
+        """Take nothing more and checkpoint, for a bounded time; acknowledged messages are safe anyhow."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._registry.close()
+        for stream in self.streams.values():
+            stream.close()
+        self.plane.on_notified = self.plane.on_letters_taken = _nothing
+        closed = asyncio.Event()
+
+        def close_store() -> None:
+            try:
+                self.store.close()
+            except StorageError as error:
+                self.log.error(f"JetStream: store not closed cleanly: {error}")
+            self._loop.call_soon_threadsafe(closed.set)
+
+        # Not one of the loop's own threads: the process must be able to end while this one is stuck.
+        threading.Thread(target=close_store, name="jetstream-close", daemon=True).start()
+        try:
+            await asyncio.wait_for(closed.wait(), CLOSE_SECONDS)
+        except TimeoutError:
+            self.log.warning(
+                "JetStream: the store takes too long to close; the next start replays its journal"
+            )
+
+    # ---- the store
+
+    def round_ended(self) -> None:
+        """Commit what a round of the data plane appended, and what acknowledgements of it wait for."""
+        if self.acks.take_touched() or self.acks.waiting:
+            self._commit()
+
+    def commit_soon(self) -> None:
+        """Commit what was written to the store outside of a message."""
+        if not self._commit_is_set:
+            self._commit_is_set = True
+            self._loop.call_soon(self._commit)
+
+    def durable(self) -> asyncio.Future[None]:
+        """Commit, and return what is done when all that was written before is on stable storage.
+
+        It raises ApiError 10077 when it cannot be.
+        """
+        future: asyncio.Future[None] = self._loop.create_future()
+        number = self._commit()
+        if number is None:
+            future.set_exception(self._failure())
+        elif number <= self.store.durable_round:
+            future.set_result(None)
+        else:
+            self._waiting.append((number, future))
+        return future
+
+    def _commit(self) -> int | None:
+        """Commit; return the round in which it becomes durable, None when the store has failed."""
+        self._commit_is_set = False
+        try:
+            number = self.store.commit()
+        except StorageError as error:
+            self._fail(error)
+            return None
+        self.acks.committed(number)
+        durable = self.store.durable_round
+        if number <= durable:
+            self.acks.release(durable)
+        return number
+
+    def poll(self) -> None:
+        """Take in what the store's threads have done, and let go what waited for it."""
+        durable = self.store.poll()
+        if self.store.failure is not None:
+            self._fail(self.store.failure)
+            return
+        self.acks.release(durable)
+        while self._waiting and self._waiting[0][0] <= durable:
+            _settle(self._waiting.popleft()[1], None)
+
+    def _fail(self, error: StorageError) -> None:
+        """Tell everybody who waits for the store that nothing becomes durable any more."""
+        if not self._has_failed:
+            self._has_failed = True
+            self.log.error(f"JetStream: storage failed, streams in files are read-only now: {error}")
+        failure = self._failure()
+        self.acks.refuse_all(gojson.encode({"error": failure.to_json(), "stream": "", "seq": 0}))
+        while self._waiting:
+            _settle(self._waiting.popleft()[1], failure)
+
+    def _failure(self) -> ApiError:
+        return apierrors.stream_store_failed(self.store.failure or "store is closed")
+
+    # ---- time
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        """Call back once; the handle can be cancelled."""
+        return self._loop.call_later(seconds, callback)
+
+    def _tick(self) -> None:
+        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+        self._ticks += 1
+        now_ns = self.now_ns()
+        for stream in list(self.streams.values()):
+            if stream.expires and stream.store.failure is None:
+                stream.expire(now_ns)
+        if self._ticks % HOUSEKEEPING_TICKS == 0:
+            self.store.housekeeping()
+        self.poll()
+
+    # ---- streams
+
+    def stream(self, account: int, name: str) -> Stream:
+        """Return a stream of this worker.
+
+        Raises:
+            ApiError: 10059.
+        """
+        stream = self.streams.get((account, name))
+        if stream is None:
+            raise apierrors.stream_not_found()
+        return stream
+
+    def directory(self, account: int) -> Directory:
+        """Return an account's directory, which is on this worker."""
+        return self.directories[account]
+
+    def store_name(self, stream: Stream) -> str:
+        """Return a stream's name in the store."""
+        return f"{stream.account_name}/{stream.name}"
+
+    def memory_limits(self, config: StreamConfig) -> StreamLimits:
+        """Return the limits of a stream in memory."""
+        return replace(config.limits(), segment_bytes=memory.SEGMENT_BYTES)
+
+    def create_stream(
+        self, account: Account, config: StreamConfig, *, created_ns: int = 0, first_sequence: int = 0
+    ) -> Stream:
+        """Make a stream that takes nothing yet: `Stream.listen` lets messages in.
+
+        Args:
+            config: checked. created_ns: 0: now. first_sequence: 0: as the configuration says.
+        Raises:
+            ApiError: 10077 or 10049, it cannot be stored.
+        """
+        created_ns = created_ns or self.now_ns()
+        first_sequence = first_sequence or max(1, config.first_seq)
+        if config.storage == MEMORY:
+            store = memory.memory_stream(self.memory_limits(config), first_sequence=first_sequence)
+        else:
+            try:
+                store = self.store.create_stream(
+                    f"{account.name}/{config.name}",
+                    definition(account.name, config, created_ns),
+                    limits=config.limits(),
+                    first_sequence=first_sequence,
+                    compression=config.compression == COMPRESSION_S2,
+                    is_async=config.persist_mode == PERSIST_ASYNC,
+                ).stream
+            except (StorageError, OSError) as error:
+                self.log.limited("create", f"JetStream: stream {config.name!r} could not be made: {error}")
+                raise apierrors.stream_create("error creating store for stream") from error
+        stream = Stream(self, account, config, created_ns, store)
+        self._adopt(stream)
+        return stream
+
+    def delete_stream(self, stream: Stream) -> None:
+        """Take a stream away with all it holds; durable with the next commit.
+
+        Raises:
+            ApiError: 10050.
+        """
+        if not stream.is_memory:
+            try:
+                self.store.delete_stream(self.store_name(stream))
+            except StorageError as error:
+                raise apierrors.stream_delete(error) from error
+        stream.close()
+        del self.streams[stream.account, stream.name]
+
+    def advise(self, account: int, subject: str, kind: str, fields: dict[str, object]) -> None:
+        """Send an advisory if somebody is interested; see Advisories.send."""
+        self.advisories.send(account, subject, kind, fields)
+
+
+def _nothing() -> None:
+    """Take no notice."""
+
+
+def _settle(future: asyncio.Future[None], error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+
+
+def _or(value: int, default: Callable[[], int]) -> int:
+    return value if value >= 0 else default()
+
+
+def _memory_bytes() -> int:
+    """Return three quarters of the machine's memory, which is what nats-server lets streams reserve."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4 * 3
+
+
+def _disk_bytes(path: str) -> int:
+    """Return three quarters of what is free on the disk."""
+    disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize // 4 * 3

@@ -1,0 +1,205 @@
+"""One stream on the worker that owns it: its store, what listens for it, and what the API asks of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+
+from storage import queries
+from storage.subjects import SubjectFilter
+from workers.jetstream import message_api, stream_json
+from workers.jetstream.direct import DirectGet
+from workers.jetstream.ingest import StreamIngest
+from workers.jetstream.publishing import Publisher
+from workers.jetstream.stream_config import MEMORY, PERSIST_ASYNC, StreamConfig
+
+if TYPE_CHECKING:
+    from storage.stream import StreamStore
+    from workers.jetstream.account import Account
+    from workers.jetstream.engine import JetStream
+
+EXPIRE_BATCH = 1000
+"""Messages taken out at a time when their time is over, so that a tick stays short."""
+DELETED_MAX = 1 << 16
+"""Deleted sequences that an answer names at most."""
+
+
+def definition(account: str, config: StreamConfig, created_ns: int) -> bytes:
+    """Return what the store keeps beside a stream, so that it can be opened again."""
+    return orjson.dumps({"account": account, "created": created_ns, "config": config.to_json()})
+
+
+def read_definition(data: bytes) -> tuple[str, StreamConfig, int]:
+    """Return account, configuration and time of creation from what `definition` made.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        values = orjson.loads(data)
+        config = StreamConfig.from_members(values["config"])
+        return str(values["account"]), config, int(values["created"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no definition of a stream: {error}") from error
+
+
+class Stream:
+    """A stream that this worker owns."""
+
+    def __init__(
+        self, engine: JetStream, account: Account, config: StreamConfig, created_ns: int, store: StreamStore
+    ) -> None:
+        """Take over a store; `listen` lets messages in."""
+        self.engine = engine
+        self.account = account.index
+        self.account_name = account.name
+        self.name = config.name
+        self.config = config
+        self.store = store
+        self.created_ns = created_ns
+        self.is_memory = config.storage == MEMORY
+        self.publisher = Publisher(self)
+        self.ingest = StreamIngest(self)
+        self.direct = DirectGet(self)
+        # Streams that take their messages from others; set by who fills them.
+        self.mirror: object | None = None
+        self.sources: list[object] = []
+        self._listeners: dict[str, int] = {}
+        self._direct_listeners: list[int] = []
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether acknowledgements wait until the message is on stable storage."""
+        return not self.is_memory and self.config.persist_mode != PERSIST_ASYNC
+
+    @property
+    def expires(self) -> bool:
+        """Whether messages of this stream may end by themselves."""
+        return bool(self.config.max_age or self.config.allow_msg_ttl or self.config.allow_msg_schedules)
+
+    # ---- what listens
+
+    def listen(self) -> None:
+        """Let in what the configuration says, and nothing else."""
+        plane = self.engine.plane
+        wanted = set(self.config.subjects)
+        for subject in [subject for subject in self._listeners if subject not in wanted]:
+            plane.unlisten(self._listeners.pop(subject))
+        for subject in self.config.subjects:
+            if subject not in self._listeners:
+                self._listeners[subject] = plane.listen(
+                    self.account, subject.encode(), self.ingest, is_sticky=True
+                )
+        if self.config.allow_direct and not self._direct_listeners:
+            for prefix in self.engine.api_prefixes:
+                for end in (b"", b".>"):
+                    subject_text = prefix + b"DIRECT.GET." + self.name.encode() + end
+                    self._direct_listeners.append(plane.listen(self.account, subject_text, self.direct))
+        elif not self.config.allow_direct:
+            self._stop_direct()
+
+    def _stop_direct(self) -> None:
+        while self._direct_listeners:
+            self.engine.plane.unlisten(self._direct_listeners.pop())
+
+    def close(self) -> None:
+        """Let nothing in any more."""
+        for listener in self._listeners.values():
+            self.engine.plane.unlisten(listener)
+        self._listeners.clear()
+        self._stop_direct()
+        self.publisher.close()
+
+    # ---- what publishing asks
+
+    def acknowledge(self, reply: bytes, body: bytes) -> None:
+        """Answer a publisher when everything appended so far is as durable as the stream promises."""
+        if reply and not self.config.no_ack:
+            self.engine.acks.acknowledge(self.account, reply, body, self.is_durable)
+
+    def send_now(self, reply: bytes, body: bytes, headers: bytes = b"") -> None:
+        """Send something that waits for nothing."""
+        if reply:
+            self.engine.plane.publish(self.account, reply, body, headers=headers)
+
+    def has_consumer_interest(self, subject: bytes) -> bool:
+        """Return whether a consumer wants this subject; there are no consumers yet."""
+        return False
+
+    # ---- what the API asks
+
+    def info(
+        self,
+        *,
+        is_listed: bool = False,
+        has_details: bool = False,
+        subjects: dict[str, int] | None = None,
+        domain: str = "",
+        leader: str = "",
+    ) -> dict[str, object]:
+        """Return the stream's information.
+
+        Args:
+            is_listed: lists do not show the server's versions in the metadata.
+            has_details: whether deleted sequences are named.
+            subjects: messages by subject, if asked for.
+            domain, leader: shown if given.
+        """
+        state = stream_json.stream_state(
+            self.store.state(),
+            subjects=subjects,
+            deleted=self.store.deleted(DELETED_MAX) if has_details else None,
+        )
+        return stream_json.stream_info(
+            self.config,
+            created_ns=self.created_ns,
+            state=state,
+            now_ns=self.engine.now_ns(),
+            domain=domain,
+            version=None if is_listed else self.engine.config.version,
+            leader=leader,
+        )
+
+    def subject_counts(self, pattern: str) -> dict[str, int]:
+        """Return how many messages each subject has that matches a pattern."""
+        subjects = SubjectFilter(self.store.subjects, (pattern.encode(),))
+        counts = queries.subject_counts(self.store, subjects)
+        return {subject.decode(errors="replace"): count for subject, count in counts.items()}
+
+    def purge(self, body: bytes) -> dict[str, object]:
+        """Answer STREAM.PURGE.
+
+        Raises:
+            ApiError: see message_api.purge.
+        """
+        return message_api.purge(self, body)
+
+    def update(self, config: StreamConfig) -> None:
+        """Take a configuration that has been checked.
+
+        Raises:
+            StorageError: it could not be stored.
+        """
+        engine = self.engine
+        if self.is_memory:
+            self.store.apply_limits(engine.memory_limits(config))
+            self.store.enforce_limits()
+        else:
+            kept = definition(self.account_name, config, self.created_ns)
+            engine.store.update_stream(engine.store_name(self), kept, config.limits())
+        self.config = config
+        self.publisher.configure()
+        self.ingest.configure()
+        self.listen()
+
+    def expire(self, now_ns: int) -> None:
+        """Take out messages whose time is over and leave a marker where the stream wants one."""
+        expired = self.store.expire(now_ns, count_max=EXPIRE_BATCH)
+        if not expired:
+            return
+        if self.config.subject_delete_marker_ttl:
+            for _, subject, was_last in expired:
+                if was_last:
+                    self.publisher.marker(subject)
+        self.engine.commit_soon()
