@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from workers.jetstream import apierrors, gojson, message_api, stream_checks, stream_json
+from workers.jetstream import apierrors, gojson, message_api, restores, snapshots, stream_checks, stream_json
 from workers.jetstream.stream_config import StreamConfig
 
 if TYPE_CHECKING:
@@ -193,6 +193,22 @@ async def stream_purge(engine: JetStream, request: Request) -> Fields:
     return fields
 
 
+def stream_snapshot(engine: JetStream, request: Request) -> Fields:
+    """Answer STREAM.SNAPSHOT; the chunks follow."""
+    if is_empty(request.body):
+        raise apierrors.bad_request()
+    asked = decode(engine, request.body, snapshots.REQUEST)
+    return engine.snapshots.begin(the_stream(engine, request), asked, request.client)
+
+
+async def stream_restore(engine: JetStream, request: Request) -> Fields:
+    """Answer STREAM.RESTORE with where the chunks go."""
+    if is_empty(request.body):
+        raise apierrors.bad_request()
+    asked = decode(engine, request.body, restores.REQUEST)
+    return await engine.restores.request(request.account, request.stream, asked, request.client)
+
+
 # ---- streams: questions
 
 _INFO_REQUEST = gojson.Struct(
@@ -331,6 +347,8 @@ CALLS = (
     Call("STREAM.LIST", "stream_list", Place.DIRECTORY, stream_list),
     Call("STREAM.INFO.*", "stream_info", Place.OWNER, stream_info),
     Call("STREAM.PURGE.*", "stream_purge", Place.OWNER, stream_purge),
+    Call("STREAM.SNAPSHOT.*", "stream_snapshot", Place.OWNER, stream_snapshot, needs_client=True),
+    Call("STREAM.RESTORE.*", "stream_restore", Place.DIRECTORY, stream_restore, needs_client=True),
     Call("STREAM.MSG.GET.*", "stream_msg_get", Place.OWNER, message_get),
     Call("STREAM.MSG.DELETE.*", "stream_msg_delete", Place.OWNER, message_delete),
     Call("STREAM.LEADER.STEPDOWN.*", "stream_leader_stepdown", Place.HERE, needs_cluster, checks_level=False),

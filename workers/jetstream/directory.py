@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from workers.jetstream import apierrors, stream_checks, stream_update
 from workers.jetstream.apierrors import ApiError
 from workers.jetstream.stream_config import FILE, MEMORY, StreamConfig
-from workers.jetstream.stream_rules import ServerLimits
 from workers.jetstream.subjects import collides, overlap
 
 if TYPE_CHECKING:
@@ -117,8 +116,7 @@ class Directory:
             ApiError: as STREAM.CREATE answers.
         """
         await self.loaded.wait()
-        self._check_count(config)
-        self._check_bytes(config)
+        self.check_room(config)
         config = self._checked(config, is_pedantic=is_pedantic)
         stream_checks.check_replicas(config)
         async with self._alone(config.name):
@@ -135,8 +133,7 @@ class Directory:
         Raises:
             ApiError: limits or other streams are in the way, or the owner could not make it.
         """
-        self._check_count(config)
-        self._check_bytes(config)
+        self.check_room(config)
         self._check_overlap(config)
         name = config.name
         owner = self._engine.ownership.owner(self._account.name, name)
@@ -218,18 +215,18 @@ class Directory:
     # ---- checks
 
     def _checked(self, config: StreamConfig, *, is_pedantic: bool) -> StreamConfig:
-        limits = self._account.limits
-        server = ServerLimits(
-            max_bytes_required=limits.max_bytes_required,
-            memory_max_stream_bytes=limits.memory_max_stream_bytes,
-            storage_max_stream_bytes=limits.storage_max_stream_bytes,
-        )
-        return stream_checks.check(config, server, is_pedantic=is_pedantic, lookup=self.lookup)
+        return stream_checks.check(config, self._engine.limits, is_pedantic=is_pedantic, lookup=self.lookup)
 
-    def _check_count(self, config: StreamConfig) -> None:
+    def check_room(self, config: StreamConfig) -> None:
+        """Refuse a stream that there is no room for in the account or on the server.
+
+        Raises:
+            ApiError: 10026, 10027, 10028 or 10047.
+        """
         limit = self._account.limits.max_streams
         if 0 < limit <= sum(name != config.name for name in self._entries):
             raise apierrors.maximum_streams_limit()
+        self._check_bytes(config)
 
     def _check_bytes(self, config: StreamConfig, before: StreamConfig | None = None) -> None:
         """Refuse a stream whose promised bytes would be too many, with all other streams' together."""

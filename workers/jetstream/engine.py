@@ -31,8 +31,11 @@ from workers.jetstream.ingest import Acks
 from workers.jetstream.mesh import Mesh
 from workers.jetstream.ownership import Ownership
 from workers.jetstream.registry import Registry
+from workers.jetstream.restores import Restores
+from workers.jetstream.snapshots import Snapshots
 from workers.jetstream.stream import Stream, definition, read_definition
 from workers.jetstream.stream_config import COMPRESSION_S2, MEMORY, PERSIST_ASYNC, StreamConfig
+from workers.jetstream.stream_rules import ServerLimits
 
 if TYPE_CHECKING:
     from workers.config import WorkerConfig
@@ -54,6 +57,7 @@ class JetStream:
         plane, config, log: of the worker. store: of the streams in files.
         streams: those that live here, by account index and name.
         acks: acknowledgements that wait for the store.
+        limits: for the configuration of every stream.
         memory_bytes_max, file_bytes_max: what streams of the server may reserve.
         api_prefixes: what subjects of the API begin with.
     """
@@ -102,6 +106,9 @@ class JetStream:
             for index, account in self.accounts.items()
             if self.ownership.directory(account.name) == config.index
         }
+        self.limits = ServerLimits()
+        self.snapshots = Snapshots(self)
+        self.restores = Restores(self)
         self._registry = Registry(self)
         self._gateway = Gateway(self, client_of)
         path = os.path.join(config.store_dir, f"worker-{config.index}")
@@ -118,20 +125,24 @@ class JetStream:
             self.log.warning(f"JetStream: damage found: {report}")
         by_name = {account.name: account for account in self.accounts.values()}
         for name, directory in sorted(self.store.streams.items()):
+            if not directory.control.definition:  # a restore that did not come to its end
+                self.store.delete_stream(name)
+                continue
             try:
                 account_name, config, created_ns = read_definition(directory.control.definition)
                 account = by_name[account_name]
             except (ValueError, KeyError) as error:
                 self.log.error(f"JetStream: stream {name!r} is left alone: {error!r}")
                 continue
-            self._adopt(Stream(self, account, config, created_ns, directory.stream))
+            self.adopt(Stream(self, account, config, created_ns, directory.stream))
             if self.ownership.owner(account.name, config.name) != self.config.index:
                 self.log.error(f"JetStream: stream {name!r} belongs to another worker")
         if self.streams:
             messages = sum(stream.store.messages for stream in self.streams.values())
             self.log.info(f"JetStream: recovered {len(self.streams)} streams with {messages} messages")
 
-    def _adopt(self, stream: Stream) -> None:
+    def adopt(self, stream: Stream) -> None:
+        """Count a stream among those that live here."""
         self.streams[stream.account, stream.name] = stream
 
     def start(self) -> None:
@@ -142,6 +153,7 @@ class JetStream:
         self.plane.on_letters_taken = self.round_ended
         self.mesh.start()
         self._registry.start()
+        self.restores.start()
         self._gateway.start()
         for stream in self.streams.values():
             stream.listen()
@@ -160,6 +172,8 @@ class JetStream:
         if self._timer is not None:
             self._timer.cancel()
         self._registry.close()
+        self.snapshots.close()
+        self.restores.close()
         for stream in self.streams.values():
             stream.close()
         self.plane.on_notified = self.plane.on_letters_taken = _nothing
@@ -285,21 +299,19 @@ class JetStream:
         return f"{stream.account_name}/{stream.name}"
 
     def memory_limits(self, config: StreamConfig) -> StreamLimits:
-        """Return the limits of a stream in memory."""
+        """Return the limits of a stream in memory, whose segments are smaller than on disk."""
         return replace(config.limits(), segment_bytes=memory.SEGMENT_BYTES)
 
-    def create_stream(
-        self, account: Account, config: StreamConfig, *, created_ns: int = 0, first_sequence: int = 0
-    ) -> Stream:
+    def create_stream(self, account: Account, config: StreamConfig) -> Stream:
         """Make a stream that takes nothing yet: `Stream.listen` lets messages in.
 
         Args:
-            config: checked. created_ns: 0: now. first_sequence: 0: as the configuration says.
+            config: checked.
         Raises:
-            ApiError: 10077 or 10049, it cannot be stored.
+            ApiError: 10049, it cannot be stored.
         """
-        created_ns = created_ns or self.now_ns()
-        first_sequence = first_sequence or max(1, config.first_seq)
+        created_ns = self.now_ns()
+        first_sequence = max(1, config.first_seq)
         if config.storage == MEMORY:
             store = memory.memory_stream(self.memory_limits(config), first_sequence=first_sequence)
         else:
@@ -316,7 +328,7 @@ class JetStream:
                 self.log.limited("create", f"JetStream: stream {config.name!r} could not be made: {error}")
                 raise apierrors.stream_create("error creating store for stream") from error
         stream = Stream(self, account, config, created_ns, store)
-        self._adopt(stream)
+        self.adopt(stream)
         return stream
 
     def delete_stream(self, stream: Stream) -> None:
