@@ -22,6 +22,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fuzz-inputs", type=int, default=500, help="inputs of the differential fuzz (%(default)s)"
     )
+    parser.addoption(
+        "--differential-steps",
+        type=int,
+        default=400,
+        help="requests of each differential run of JetStream (%(default)s)",
+    )
     parser.addoption("--soak-messages", type=int, default=200_000, help="messages of the soak (%(default)s)")
     parser.addoption("--kill-rounds", type=int, default=10, help="rounds of killing a worker (%(default)s)")
 
