@@ -9,7 +9,7 @@ ZERO_TIME = "0001-01-01T00:00:00Z"
 
 _SECOND_NS = 1_000_000_000
 _LAYOUT = "2006-01-02T15:04:05Z07:00"
-_FORM = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)([.,]\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_FORM = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d?):(\d\d):(\d\d)([.,]\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 # Layout elements in order, for the words about the first one that does not fit.
 _ELEMENTS = (
     (r"\d{4}", "2006"),
@@ -18,7 +18,7 @@ _ELEMENTS = (
     ("-", "-"),
     (r"\d\d", "02"),
     ("T", "T"),
-    (r"\d\d", "15"),
+    (r"\d\d?", "15"),
     (":", ":"),
     (r"\d\d", "04"),
     (":", ":"),
@@ -66,7 +66,8 @@ def normalize_time(text: str) -> str:
     match = _match(text)
     decimals = _decimals(match).rstrip("0")
     zone = "Z" if match[8] in ("+00:00", "-00:00") else match[8]
-    return text[:19] + (f".{decimals}" if decimals else "") + zone
+    clock = f"{match[4]:0>2}:{match[5]}:{match[6]}"
+    return f"{text[:10]}T{clock}" + (f".{decimals}" if decimals else "") + zone
 
 
 def _decimals(match: re.Match[str]) -> str:
@@ -85,9 +86,9 @@ def _match(text: str) -> re.Match[str]:
         ("second", second > 59),
     ):
         if is_wrong:
-            raise TimeError(f'parsing time "{text}": {name} out of range')
+            raise TimeError(f"parsing time {_quote(text)}: {name} out of range")
     if not 1 <= day <= calendar.monthrange(max(year, 1), month)[1]:
-        raise TimeError(f'parsing time "{text}": day out of range')
+        raise TimeError(f"parsing time {_quote(text)}: day out of range")
     return match
 
 
@@ -97,7 +98,18 @@ def _misfit(text: str) -> TimeError:
         match = re.compile(pattern, re.ASCII).match(text, at)
         if match is None:
             return TimeError(
-                f'parsing time "{text}" as "{_LAYOUT}": cannot parse "{text[at:]}" as "{element}"'
+                f'parsing time {_quote(text)} as "{_LAYOUT}": cannot parse {_quote(text[at:])} as "{element}"'
             )
         at = match.end()
-    return TimeError(f'parsing time "{text}": extra text: "{text[at:]}"')
+    return TimeError(f"parsing time {_quote(text)}: extra text: {_quote(text[at:])}")
+
+
+def _quote(text: str) -> str:
+    """Quote as Go's time package does: what is not ASCII byte by byte."""
+    shown = ""
+    for byte in text.encode("utf-8", "surrogateescape"):
+        if byte < 0x20 or byte >= 0x80:
+            shown += f"\\x{byte:02x}"
+        else:
+            shown += "\\" + chr(byte) if byte in b'"\\' else chr(byte)
+    return f'"{shown}"'

@@ -91,7 +91,7 @@ def check(
     _check_texts(config)
     config = _with_limits(config, around)
     config = _with_duplicate_window(config, around)
-    _check_features(config)
+    check_features(config)
     config = _with_implied_features(config, around)
     _check_persist_mode(config)
     config = check_origins(config, around)
@@ -201,7 +201,12 @@ def _decimal(value: int, unit: int) -> str:
     return f"{text}.{rest:0{len(str(unit)) - 1}d}".rstrip("0") if rest else text
 
 
-def _check_features(config: StreamConfig) -> None:
+def check_features(config: StreamConfig) -> None:
+    """Check features against each other.
+
+    Raises:
+        ApiError: 10052.
+    """
     if config.deny_purge and config.allow_rollup_hdrs:
         raise _invalid("roll-ups require the purge permission")
     if config.allow_msg_counter:

@@ -6,7 +6,7 @@ Source: nats-server server/stream.go configUpdateCheckLocked, jetstream_versioni
 from collections.abc import Iterable
 
 from workers.jetstream import apierrors
-from workers.jetstream.stream_checks import check_discard_per_subject, check_replicas
+from workers.jetstream.stream_checks import check_discard_per_subject, check_features, check_replicas
 from workers.jetstream.stream_config import DISCARD_NEW, WORKQUEUE, ConsumerLimits, StreamConfig
 
 
@@ -24,6 +24,8 @@ def check_update(old: StreamConfig, new: StreamConfig) -> StreamConfig:
     Raises:
         ApiError: 10052, 10055, 10074.
     """
+    # nats-server checks an update twice, the second time with what the first has filled in.
+    check_features(new)
     if new.name != old.name:
         raise _refuse("stream configuration name must match original")
     check_replicas(new)
