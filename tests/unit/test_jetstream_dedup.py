@@ -86,3 +86,18 @@ def test_memory_is_given_back_behind_the_window() -> None:
     assert stats["ids"] == 10_000
     assert stats["bytes"] <= 2 * 256 * 1024 + 10_000 * 56
     assert stats["slots"] <= 6 * 10_000
+
+
+def test_what_was_there_at_the_start_is_loaded_by_the_first_use() -> None:
+    calls = []
+
+    def load(table: DedupTable) -> None:
+        calls.append(len(table))
+        table.put(b"old", 3, 0)
+
+    table = DedupTable(WINDOW_NS, load)
+    assert table.expire(0) == 0
+    assert calls == []
+    assert table.get(b"old", 1) == 3
+    table.put(b"new", 4, 1)
+    assert (calls, len(table)) == ([0], 2)

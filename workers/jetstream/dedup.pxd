@@ -16,6 +16,7 @@ cdef struct id_table_t:
 
 cdef class DedupTable:
     cdef int64_t window_ns      # 0: nothing is a duplicate and nothing is kept
+    cdef object load            # fills the table before it is used for the first time, then None
     cdef uint64_t seed
     # Entries in the order they came, in chunks; positions grow forever, in units of 8 bytes.
     cdef uint8_t **chunks       # by chunk number & (chunk_slots - 1)
@@ -30,10 +31,11 @@ cdef class DedupTable:
     cdef uint64_t moving_end    # the last one that only `old` leads to
 
     # The sequence that was stored with an id not longer ago than the window, or 0.
-    cdef uint64_t find(self, const uint8_t *id, uint32_t length, int64_t now_ns) noexcept nogil
+    cdef uint64_t find(self, const uint8_t *id, uint32_t length, int64_t now_ns) except? 0xFFFFFFFFFFFFFFFF
     # Keep an id. A later add of the same id replaces it.
     cdef int add(self, const uint8_t *id, uint32_t length, uint64_t sequence, int64_t now_ns) except -1
 
+    cdef int prepare(self) except -1
     cdef uint64_t lookup(self, id_table_t *table, const uint8_t *id, uint32_t length,
                          uint64_t hash) noexcept nogil
     cdef id_t *entry_at(self, uint64_t position) noexcept nogil

@@ -40,9 +40,14 @@ LENGTH_MAX = 0xFFFF
 cdef class DedupTable:
     """The ids of one stream."""
 
-    def __cinit__(self, int64_t window_ns):
-        """Keep ids for `window_ns`; 0: keep none."""
-        self.window_ns = window_ns
+    def __cinit__(self, int64_t window_ns, load=None):
+        """Keep ids for `window_ns`; 0: keep none.
+
+        Args:
+            load: called with the table before its first use, to put what a stream held at its start; most
+                streams never need it.
+        """
+        self.window_ns, self.load = window_ns, load
         self.seed = int.from_bytes(os.urandom(8), "little")
 
     def __dealloc__(self):
@@ -55,8 +60,11 @@ cdef class DedupTable:
 
     # What the rest of the worker calls.
 
-    cdef uint64_t find(self, const uint8_t *id, uint32_t length, int64_t now_ns) noexcept nogil:
+    cdef uint64_t find(self, const uint8_t *id, uint32_t length,
+                       int64_t now_ns) except? 0xFFFFFFFFFFFFFFFF:
         cdef uint64_t hash, position
+        if self.load is not None:
+            self.prepare()
         if self.count == 0:
             return 0
         hash = hash_bytes(id, length, self.seed)
@@ -73,6 +81,8 @@ cdef class DedupTable:
         cdef id_t *entry
         if self.window_ns <= 0 or length == 0:
             return 0
+        if self.load is not None:
+            self.prepare()
         if length > LENGTH_MAX:
             raise ValueError(f"message id of {length} bytes, at most {LENGTH_MAX} are possible")
         self.drop_old(now_ns, DROPS_PER_ADD)
@@ -89,6 +99,12 @@ cdef class DedupTable:
         self.insert(position, hash)
         if self.old.size:
             self.move_entries()
+        return 0
+
+    cdef int prepare(self) except -1:
+        """Have what the stream held at its start in the table."""
+        load, self.load = self.load, None
+        load(self)
         return 0
 
     # Entries.
@@ -282,6 +298,8 @@ cdef class DedupTable:
     def newest(self):
         """Return (sequence, id) of the id that was added last, or (0, b"")."""
         cdef id_t *entry
+        if self.load is not None:
+            self.prepare()
         if self.count == 0:
             return 0, b""
         entry = self.entry_at(self.last)
