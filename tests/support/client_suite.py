@@ -1,16 +1,18 @@
-"""Run the client suite of nats.py against midge: an on-demand tool, as the suite is in no package on PyPI.
+"""Run the client suites of nats.py against midge: an on-demand tool, as they are in no package on PyPI.
 
     git clone https://github.com/nats-io/nats.py /tmp/nats.py
     python tests/support/client_suite.py /tmp/nats.py --workers 2
+    python tests/support/client_suite.py /tmp/nats.py --suite js
     python tests/support/client_suite.py /tmp/nats.py --oracle      # with nats-server, to check this tool
 
 The suite starts an executable called nats-server from PATH. This tool makes one in a temporary directory
-that does `exec midge serve --workers N "$@"`, and runs the tests named in tests/system/nats_py_suite.txt:
-those that need neither JetStream, accounts, a configuration file, TLS, NKeys nor clustering. The suite uses
-the fixed ports 4222 to 4225, so nothing else may listen there. Words not known here go to pytest.
+that does `exec midge serve --workers N "$@"`, and runs the tests named in tests/system/nats_py_suite.txt (core
+suite: those that need neither JetStream, accounts, a configuration file, TLS, NKeys nor clustering) or in
+nats_py_js_suite.txt (js), without those that are marked there: they need what midge does not have yet. The
+suites use the fixed ports 4222 to 4225, so nothing else may listen there. Words not known here go to pytest.
 
 While midge has no monitoring port, the suite is made to wait for the client port instead of /varz (it would
-go on after ten seconds as well); the tests that read /varz or /connz are marked in the list and left out.
+go on after ten seconds as well).
 """
 
 import argparse
@@ -23,8 +25,9 @@ import tempfile
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
-TEST_LIST = PROJECT / "tests" / "system" / "nats_py_suite.txt"
-MONITORING_MARK = "monitoring"
+LISTS = PROJECT / "tests" / "system"
+# Name of a suite here → its file in the checkout and the list of its tests.
+SUITES = {"core": ("test_client.py", "nats_py_suite.txt"), "js": ("test_js.py", "nats_py_js_suite.txt")}
 
 LAUNCHER = """#!/bin/sh
 cd {project} && exec {python} -m supervisor.cli serve --workers {workers} "$@"
@@ -48,13 +51,14 @@ tests.utils.start_natsd = start_natsd
 """
 
 
-def listed_tests(with_monitoring: bool) -> list[str]:
-    """Return the names Class::test of the list, with or without those that need monitoring."""
+def listed_tests(suite: str, with_marked: bool) -> list[str]:
+    """Return the tests of a list as pytest names them, with or without those that carry a mark."""
+    file, test_list = SUITES[suite]
     names = []
-    for line in TEST_LIST.read_text().splitlines():
+    for line in (LISTS / test_list).read_text().splitlines():
         name, _, mark = line.partition("#")
-        if name.strip() and (with_monitoring or mark.strip() != MONITORING_MARK):
-            names.append(name.strip())
+        if name.strip() and (with_marked or not mark):
+            names.append(f"tests/{file}::{name.strip()}")
     return names
 
 
@@ -78,13 +82,14 @@ def prepare(directory: Path, checkout: Path, workers: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("checkout", type=Path, help="a checkout of nats.py")
+    parser.add_argument("--suite", choices=SUITES, default="core")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--oracle", action="store_true", help="run the real nats-server instead of midge")
     options, pytest_arguments = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         prepare(directory, options.checkout, 0 if options.oracle else options.workers)
-        tests = [f"tests/test_client.py::{test}" for test in listed_tests(with_monitoring=options.oracle)]
+        tests = listed_tests(options.suite, with_marked=options.oracle)
         environment = {
             **os.environ,
             "PATH": f"{directory / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",

@@ -1,7 +1,7 @@
 """Send the same steps to two brokers and compare what they answer, byte for byte after the times are out.
 
-What may differ is in DIFFERENCES alone, each with its reason. When something else does, the steps are cut down
-to few that still show it, and written as lines that replay() reads.
+What may differ is in DIFFERENCES alone, each with its reason. When something else does, the steps are cut
+down to few that still show it, and written as lines that replay() reads.
 """
 
 from __future__ import annotations

@@ -420,8 +420,8 @@ WEIGHTS: dict[Callable[[Generator], list[Step]], float] = {
 }
 
 # Fields of a stream's configuration and what they are set to; no mirror or sources, whose contents come when
-# they come, and no huge first_seq: a direct get of multi_last up to a sequence makes nats-server 2.15.1 walk all
-# sequences from 1.
+# they come, and no huge first_seq: a direct get of multi_last up to a sequence makes nats-server 2.15.1 walk
+# all sequences from 1.
 FIELDS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("description", ("a stream", "<&>", "x" * 4097)),
     ("subjects", (Generator._random_subjects, Generator._random_subjects, [], ["a..b"], [">"], ["$JS.>"])),
