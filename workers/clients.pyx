@@ -75,7 +75,7 @@ from workers.parser cimport (
 )
 from workers.peers cimport peers_take_control
 from workers.replies cimport fail_silently, fail_with, send_error, send_error_about, send_ok, send_pong
-from workers.routes cimport route_get
+from workers.routes cimport route_of
 from workers.sublist cimport SUBJECT_INVALID, SUBJECT_LITERAL, subject_kind, subject_tokens
 from workers.subscriptions cimport sub_find, subscribe, unsubscribe, unsubscribe_all
 from workers.timers cimport timer_connected, timer_remove, timer_start
@@ -203,13 +203,14 @@ cdef void publish(Plane* plane, Conn* conn, Op* op, int may_borrow) noexcept nog
     route = conn.memo
     if not (conn.memo_epoch == plane.route_epoch and route.subject_length == op.subject.length
             and same_bytes(route.subject, op.subject.text, op.subject.length)):
-        route = route_get(plane, conn.account, op.subject.text, op.subject.length)
+        route = route_of(plane, conn.account, op.subject.text, op.subject.length)
         conn.memo = route
         conn.memo_epoch = plane.route_epoch
     if route.is_empty and not (op.reply.length and conn.flags & CONN_NO_RESPONDERS):
         return
     message.subject = op.subject.text
     message.subject_length = op.subject.length
+    message.shown_length = 0
     message.reply = op.reply.text
     message.reply_length = op.reply.length
     message.tail = op.tail

@@ -187,6 +187,7 @@ cdef class DataPlane:
         letters_free(plane)
         free(plane.internal)
         free(plane.outbox)
+        free(plane.shown_prefix)
         free(plane.arena)
         free(plane.scratch)
         free(plane.matched)

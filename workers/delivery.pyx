@@ -39,17 +39,18 @@ from workers.model cimport (
     Sub,
 )
 from workers.letters cimport letter_add
-from workers.octets cimport copy_bytes, lowest_bit, must_realloc, same_bytes
+from workers.octets cimport OCTETS_SLACK, copy_bytes, lowest_bit, must_realloc, same_bytes
 from workers.output cimport out_borrow, out_commit, out_pending, out_reserve
 from workers.peers cimport (
     FRAME_MESSAGE,
     FRAME_PLAIN,
+    FRAME_SHOWN,
     FRAMES_VERSION,
     message_frame_t,
     peer_failed,
     peer_send_message,
 )
-from workers.routes cimport route_get
+from workers.routes cimport route_get, route_of
 from workers.subscriptions cimport reap_spent, sub_spent
 
 
@@ -93,12 +94,33 @@ cdef uint64_t write_stripped(Plane* plane, Delivery* delivery, const Message* me
     return payload
 
 
+cdef uint64_t write_shown(Plane* plane, Delivery* delivery, const Message* message) noexcept nogil:
+    """Write a message whose subscribers see another subject than the one that it was routed by."""
+    cdef Delivery shown = delivery[0]
+    cdef Message plain = message[0]
+    cdef uint32_t rest = <uint32_t>delivery.prefix_length - 5 - message.subject_length
+    cdef uint64_t length = 5 + <uint64_t>message.shown_length + rest
+    cdef uint64_t size
+    if length > plane.shown_capacity:
+        plane.shown_capacity = 2 * length
+        plane.shown_prefix = <uint8_t*>must_realloc(plane.shown_prefix, plane.shown_capacity + OCTETS_SLACK)
+    memcpy(plane.shown_prefix, b"HMSG ", 5)
+    memcpy(plane.shown_prefix + 5, message.shown, message.shown_length)
+    memcpy(plane.shown_prefix + 5 + message.shown_length, delivery.prefix + 5 + message.subject_length, rest)
+    shown.prefix = plane.shown_prefix
+    shown.prefix_length = length
+    plain.shown_length = 0
+    return write_message(plane, &shown, &plain)
+
+
 cdef inline uint64_t write_message(Plane* plane, Delivery* delivery, const Message* message) noexcept nogil:
     """Queue the message on the subscriber's output; return its size as counted (headers and payload)."""
     cdef uint8_t* prefix = delivery.prefix
     cdef uint64_t prefix_length = delivery.prefix_length
     cdef Conn* conn = delivery.conn
     cdef uint8_t* at
+    if message.shown_length:
+        return write_shown(plane, delivery, message)
     if message.header_size < 0:
         prefix += 1
         prefix_length -= 1
@@ -127,9 +149,11 @@ cdef inline int deliver_one(Plane* plane, Delivery* delivery, const Message* mes
             return letter_add(plane, <Listener*>sub, message)
         if conn.flags & CONN_CLOSING or (conn is message.publisher and conn.flags & CONN_NO_ECHO):
             return 0
-        if (conn.flags & CONN_BLOCKED and message.publisher is not NULL
-                and out_pending(conn) > plane.limits.max_pending // 4 * 3):
-            message.publisher.flags |= CONN_STALL
+        if conn.flags & CONN_BLOCKED and out_pending(conn) > plane.limits.max_pending // 4 * 3:
+            if message.publisher is not NULL:
+                message.publisher.flags |= CONN_STALL
+            else:
+                plane.pressed = 1
     if sub.max_deliveries:
         if sub.flags & SUB_SPENT:
             return 0
@@ -354,12 +378,21 @@ cdef int deliver_frame(Plane* plane, Peer* peer, const uint8_t* body, uint64_t l
     message.hops = frame.hops
     message.publisher = NULL
     message.from_peer = 1
+    message.shown_length = 0
+    if frame.flags & FRAME_SHOWN:
+        if names_end - names < 4:
+            return 0
+        memcpy(&message.shown_length, names, 4)
+        if message.shown_length > <uint64_t>(names_end - names) - 4:
+            return 0
+        message.shown = <uint8_t*>names + 4
+        names += 4 + message.shown_length
     message.may_borrow = may_borrow
     route = peer.memo
     if not (peer.memo_epoch == plane.route_epoch and route.subject_length == message.subject_length
             and route.account == message.account
             and same_bytes(route.subject, message.subject, message.subject_length)):
-        route = route_get(plane, message.account, message.subject, message.subject_length)
+        route = route_of(plane, message.account, message.subject, message.subject_length)
         peer.memo = route
         peer.memo_epoch = plane.route_epoch
     if frame.flags & FRAME_PLAIN:

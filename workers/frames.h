@@ -13,7 +13,7 @@
  *   20  u32  header block and payload length       24  subject, queue name
  *   24  u32  length of the queue names
  *   28  u32  tail length
- *   32  queue names, each u32 length and bytes; subject; tail as it goes to clients ("[reply ][#hdr ]#total\r\n…\r\n")
+ *   32  queue names, each u32 length and bytes, before them likewise the shown subject if FRAME_SHOWN; subject; tail as it goes to clients ("[reply ][#hdr ]#total\r\n…\r\n")
  */
 #ifndef MIDGE_WORKERS_FRAMES_H
 #define MIDGE_WORKERS_FRAMES_H
@@ -24,7 +24,10 @@
 
 enum { FRAMES_VERSION = 2 };
 enum { FRAME_MESSAGE = 1, FRAME_INTEREST = 2, FRAME_SYNCED = 3 };
-enum { FRAME_PLAIN = 1 /* the receiver's plain subscriptions get it, not only the named queues */ };
+enum {
+    FRAME_PLAIN = 1, /* the receiver's plain subscriptions get it, not only the named queues */
+    FRAME_SHOWN = 2  /* subscribers see another subject than the one that it is routed by */
+};
 enum { INTEREST_STICKY = 1 /* keep messages for it while the sender is dead */ };
 
 typedef struct {

@@ -64,6 +64,7 @@ cdef int letter_add(Plane* plane, Listener* listener, const Message* message) no
     letter.sink = listener.sink
     letter.message.client_id = message.publisher.client_id if message.publisher is not NULL else 0
     letter.message.publisher = NULL
+    letter.message.shown_length = 0
     if message.may_borrow and message.from_peer:
         plane.ring_borrowed = 1
     elif message.may_borrow:

@@ -246,9 +246,11 @@ cdef struct Route:                 # where messages on one subject go
 
 cdef struct Message:               # a published message on its way; nothing in it is owned
     uint8_t* subject
+    uint8_t* shown                 # the subject that subscribers see, if it is another: shown_length > 0
     uint8_t* reply
     uint8_t* tail                  # "[reply ][#hdr ]#total\r\n<headers and payload>\r\n"
     uint32_t subject_length
+    uint32_t shown_length
     uint32_t reply_length          # 0: none
     uint32_t tail_length
     uint32_t size                  # headers and payload
@@ -382,6 +384,9 @@ cdef struct Plane:                 # everything that one worker knows
     LetterChunk* letter_chunks     # the one in use first
     uint8_t* outbox                # the message that this worker is publishing
     uint64_t outbox_capacity
+    uint8_t* shown_prefix          # of a message that is shown under another subject
+    uint64_t shown_capacity
+    int pressed                    # what this worker publishes itself meets a connection close to its limit
     int notified                   # a watched descriptor has become readable
     int is_joining                 # not all peers have told their interest yet: their messages wait
     int has_worked                 # the last round had events or frames

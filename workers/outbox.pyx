@@ -10,8 +10,8 @@ from libc.string cimport memcpy
 
 from workers.delivery cimport deliver
 from workers.model cimport Message, Plane, Route
-from workers.octets cimport must_realloc
-from workers.routes cimport route_once
+from workers.octets cimport OCTETS_SLACK, must_realloc
+from workers.routes cimport route_get, route_once
 
 
 cdef enum:
@@ -33,25 +33,14 @@ cdef uint32_t write_decimal(uint8_t* at, uint64_t number) noexcept nogil:
     return count
 
 
-cdef uint32_t send_message(Plane* plane, uint32_t account, const uint8_t* subject, uint32_t subject_length,
-                           const uint8_t* reply, uint32_t reply_length, const uint8_t* headers,
-                           uint32_t headers_length, const uint8_t* payload, uint64_t payload_length) noexcept nogil:
-    """Publish a message; it is written when the round ends.
-
-    Args:
-        headers: a whole header block; headers_length 0 for none.
-    Returns:
-        How many took it, another worker's plain subscriptions counted as one.
-    """
-    cdef Message message
-    cdef Route* route
-    cdef int is_cached
-    cdef uint32_t taken
+cdef void compose(Plane* plane, Message* message, const uint8_t* reply, uint32_t reply_length, const uint8_t* headers,
+                  uint32_t headers_length, const uint8_t* payload, uint64_t payload_length) noexcept nogil:
+    """Write everything of a message but its subject into Plane.outbox."""
     cdef uint64_t room = <uint64_t>reply_length + headers_length + payload_length + LINE_MAX
     cdef uint8_t* at
     if room > plane.outbox_capacity:
         plane.outbox_capacity = 2 * room
-        plane.outbox = <uint8_t*>must_realloc(plane.outbox, plane.outbox_capacity)
+        plane.outbox = <uint8_t*>must_realloc(plane.outbox, plane.outbox_capacity + OCTETS_SLACK)
     at = plane.outbox
     if reply_length:
         memcpy(at, reply, reply_length)
@@ -75,25 +64,65 @@ cdef uint32_t send_message(Plane* plane, uint32_t account, const uint8_t* subjec
     at[0] = c"\r"
     at[1] = c"\n"
     at += 2
-    message.subject = <uint8_t*>subject
-    message.subject_length = subject_length
     message.reply = plane.outbox
     message.reply_length = reply_length
     message.tail = plane.outbox
     message.tail_length = <uint32_t>(at - plane.outbox)
     message.size = <uint32_t>(headers_length + payload_length)
     message.header_size = <int>headers_length if headers_length else -1
-    message.account = account
+    message.shown_length = 0
     message.hops = 0
     message.may_borrow = 0
     message.from_peer = 0
     message.publisher = NULL
     message.client_id = 0
+
+
+cdef uint32_t send_message(Plane* plane, uint32_t account, const uint8_t* subject, uint32_t subject_length,
+                           const uint8_t* reply, uint32_t reply_length, const uint8_t* headers,
+                           uint32_t headers_length, const uint8_t* payload, uint64_t payload_length) noexcept nogil:
+    """Publish a message; it is written when the round ends.
+
+    Args:
+        headers: a whole header block; headers_length 0 for none.
+    Returns:
+        How many took it, another worker's plain subscriptions counted as one.
+    """
+    cdef Message message
+    cdef Route* route
+    cdef int is_cached
+    cdef uint32_t taken
+    compose(plane, &message, reply, reply_length, headers, headers_length, payload, payload_length)
+    message.subject = <uint8_t*>subject
+    message.subject_length = subject_length
+    message.account = account
     route = route_once(plane, account, subject, subject_length, &is_cached)
     taken = deliver(plane, &message, route)
     if not is_cached:
         free(route)
     return taken
+
+
+cdef Route* target_route(Plane* plane, Target* target) noexcept nogil:
+    """Return the route to a target, from its memo if that still holds."""
+    if target.memo_epoch != plane.route_epoch:
+        target.memo = route_get(plane, target.account, target.subject, target.subject_length)
+        target.memo_epoch = plane.route_epoch
+    return target.memo
+
+
+cdef uint32_t send_shown(Plane* plane, Target* target, const uint8_t* shown, uint32_t shown_length,
+                         const uint8_t* reply, uint32_t reply_length, const uint8_t* headers, uint32_t headers_length,
+                         const uint8_t* payload, uint64_t payload_length) noexcept nogil:
+    """Send a message to a target whose subscribers see the subject `shown`; return how many took it."""
+    cdef Message message
+    compose(plane, &message, reply, reply_length, headers, headers_length, payload, payload_length)
+    message.subject = target.subject
+    message.subject_length = target.subject_length
+    message.account = target.account
+    message.shown = <uint8_t*>shown
+    message.shown_length = shown_length
+    return deliver(plane, &message, target_route(plane, target))
 
 
 cdef int has_interest(Plane* plane, uint32_t account, const uint8_t* subject, uint32_t length) noexcept nogil:

@@ -11,6 +11,7 @@ cdef extern from "frames.h" nogil:
         FRAME_INTEREST
         FRAME_SYNCED
         FRAME_PLAIN
+        FRAME_SHOWN
         INTEREST_STICKY
 
     ctypedef struct message_frame_t:

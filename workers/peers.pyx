@@ -234,21 +234,29 @@ cdef void wake_peers(Plane* plane, uint64_t peers) noexcept nogil:
             peer_wake(plane, plane.peers[i])
 
 
+cdef inline uint32_t shown_size(const Message* message) noexcept nogil:
+    return 4 + message.shown_length if message.shown_length else 0
+
+
 cdef inline void write_message(uint8_t* body, const Message* message, int plain, const uint8_t* names,
                                uint32_t names_length) noexcept nogil:
     cdef message_frame_t* frame = <message_frame_t*>body
     frame.kind = FRAME_MESSAGE
     frame.version = FRAMES_VERSION
-    frame.flags = FRAME_PLAIN if plain else 0
+    frame.flags = (FRAME_PLAIN if plain else 0) | (FRAME_SHOWN if message.shown_length else 0)
     frame.hops = <uint8_t>message.hops
     frame.account = message.account
     frame.subject_length = message.subject_length
     frame.reply_length = message.reply_length
     frame.header_size = message.header_size
     frame.size = message.size
-    frame.queues_length = names_length
+    frame.queues_length = names_length + shown_size(message)
     frame.tail_length = message.tail_length
     body += sizeof(message_frame_t)
+    if message.shown_length:
+        memcpy(body, &message.shown_length, 4)
+        memcpy(body + 4, message.shown, message.shown_length)
+        body += 4 + message.shown_length
     if names_length:
         memcpy(body, names, names_length)
         body += names_length
@@ -263,7 +271,8 @@ cdef void peer_send_message(Plane* plane, Peer* peer, const Message* message, in
     Args:
         names: queue names, each a u32 length and its bytes.
     """
-    cdef uint64_t length = sizeof(message_frame_t) + names_length + message.subject_length + message.tail_length
+    cdef uint64_t length = (sizeof(message_frame_t) + shown_size(message) + names_length + message.subject_length
+                            + message.tail_length)
     cdef uint8_t* body = NULL
     if peer.state == PEER_DOWN:
         # Only sticky interest is left of it: the message waits until it is back.

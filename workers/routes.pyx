@@ -10,7 +10,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy
 
-from workers.model cimport Account, Delivery, Interest, Plane, QueueChoice, QueueGroup, Route, Sub
+from workers.model cimport CONN_INTERNAL, Account, Delivery, Interest, Plane, QueueChoice, QueueGroup, Route, Sub
 from workers.octets cimport OCTETS_SLACK, hash_bytes, must_calloc, must_malloc
 from workers.sublist cimport interest_match, interest_plain, queue_remote_total
 
@@ -19,6 +19,9 @@ cdef enum:
     ROUTES_FIRST = 1024            # buckets of a new cache
     # Some 250 bytes each, so 32 MiB. More distinct subjects than that are matched each time, which costs under 1 us.
     ROUTES_MAX = 1 << 17
+    ACK_ROUTES = 1 << 31           # added to the account of routes that acknowledgements share
+    ACK_TOKENS = 9
+    ACK_TOKENS_LONG = 11           # or more
 
 
 cdef void routes_init(Plane* plane) noexcept nogil:
@@ -215,6 +218,29 @@ cdef Route* route_build(Plane* plane, Account* account, uint64_t hash, const uin
 
 # ---- the cache -------------------------------------------------------------------------------------------------
 
+cdef void route_drop(Plane* plane, Route** link) noexcept nogil:
+    """Take a route that may be stale out of its chain."""
+    cdef Route* route = link[0]
+    link[0] = route.next
+    free(route)
+    plane.route_count -= 1
+    plane.route_epoch += 1
+
+
+cdef void route_keep(Plane* plane, Route* route) noexcept nogil:
+    cdef Route** bucket
+    plane.counters.route_misses += 1
+    if plane.route_count >= ROUTES_MAX:
+        routes_clear(plane)
+    elif plane.route_count >= plane.route_capacity:
+        routes_grow(plane)
+    bucket = &plane.routes[route.hash & (plane.route_capacity - 1)]
+    route.next = bucket[0]
+    bucket[0] = route
+    plane.route_count += 1
+    plane.counters.routes_cached = plane.route_count
+
+
 cdef Route* route_get(Plane* plane, uint32_t account_index, const uint8_t* subject, uint32_t length) noexcept nogil:
     """Return the route of a subject, valid until interest changes or another route is asked for."""
     cdef Account* account = plane.accounts[account_index]
@@ -226,24 +252,76 @@ cdef Route* route_get(Plane* plane, uint32_t account_index, const uint8_t* subje
                 and memcmp(route.subject, subject, length) == 0):
             if route.version == account.wildcard_version:
                 return route
-            link[0] = route.next
-            free(route)
-            plane.route_count -= 1
-            plane.route_epoch += 1
+            route_drop(plane, link)
             break
         link = &route.next
         route = link[0]
-    plane.counters.route_misses += 1
-    if plane.route_count >= ROUTES_MAX:
-        routes_clear(plane)
-    elif plane.route_count >= plane.route_capacity:
-        routes_grow(plane)
     route = route_build(plane, account, hash, subject, length)
+    route_keep(plane, route)
+    return route
+
+
+cdef uint32_t ack_key(const uint8_t* subject, uint32_t length) noexcept nogil:
+    """Return how long the part of an acknowledgement's subject is that names its consumer, or 0 for other subjects.
+
+    It is followed by five tokens of numbers: $JS.ACK.<stream>.<consumer>, or with domain and account before the stream.
+    """
+    cdef uint32_t i, tokens = 1, fourth = 0, sixth = 0
+    if length < 12 or memcmp(subject, b"$JS.ACK.", 8) != 0:
+        return 0
+    for i in range(8, length):
+        if subject[i] == c".":
+            tokens += 1
+            if tokens == 3:
+                fourth = i
+            elif tokens == 5:
+                sixth = i
+    # Two tokens come before the eighth byte.
+    if tokens + 2 == ACK_TOKENS:
+        return fourth
+    return sixth if tokens + 2 >= ACK_TOKENS_LONG else 0
+
+
+cdef int is_for_listeners(const Route* route) noexcept nogil:
+    cdef uint32_t i
+    for i in range(route.plain_count):
+        if not route.plain[i].conn.flags & CONN_INTERNAL:
+            return 0
+    return route.queue_count == 0
+
+
+cdef Route* route_of(Plane* plane, uint32_t account_index, const uint8_t* subject, uint32_t length) noexcept nogil:
+    """Return the route of a client's message, valid until interest changes or another route is asked for.
+
+    Acknowledgements have a subject each, so the ones of a consumer share a route, as long as it leads to this worker's
+    listeners and other workers only; it is cached by the first part of the subject in an account of its own.
+    """
+    cdef uint32_t key = ack_key(subject, length)
+    cdef uint32_t index = account_index | ACK_ROUTES
+    cdef Account* account = plane.accounts[account_index]
+    cdef uint64_t hash
+    cdef Route** link
+    cdef Route* route
+    if key == 0:
+        return route_get(plane, account_index, subject, length)
+    hash = hash_bytes(subject, key, plane.seed + index)
     link = &plane.routes[hash & (plane.route_capacity - 1)]
-    route.next = link[0]
-    link[0] = route
-    plane.route_count += 1
-    plane.counters.routes_cached = plane.route_count
+    while link[0] is not NULL:
+        route = link[0]
+        if (route.hash == hash and route.subject_length == key and route.account == index
+                and memcmp(route.subject, subject, key) == 0):
+            if route.version == account.wildcard_version:
+                return route
+            route_drop(plane, link)
+            break
+        link = &route.next
+    route = route_build(plane, account, hash, subject, length)
+    if not is_for_listeners(route):
+        free(route)
+        return route_get(plane, account_index, subject, length)
+    route.account = index
+    route.subject_length = key
+    route_keep(plane, route)
     return route
 
 
