@@ -27,7 +27,6 @@ def make_stream(*, is_memory: bool = False, **config: bool) -> Any:
     settings = {"sealed": False, "deny_delete": False, "deny_purge": False, **config}
     commits: list[int] = []
     engine = SimpleNamespace(
-        config=SimpleNamespace(js_strict=True),
         now_ns=lambda: START_NS + 100 * SECOND_NS,
         commit_soon=lambda: commits.append(1),
     )
@@ -36,13 +35,25 @@ def make_stream(*, is_memory: bool = False, **config: bool) -> Any:
     )
 
 
+def get(stream: Any, body: str) -> dict[str, object]:
+    return message_api.msg_get(stream, message_api.parse_msg_get(body.encode(), strict=True))
+
+
+def delete(stream: Any, body: str) -> dict[str, object]:
+    return message_api.msg_delete(stream, message_api.parse_msg_delete(body.encode(), strict=True))
+
+
+def purge(stream: Any, body: str) -> dict[str, object]:
+    return message_api.purge(stream, message_api.parse_purge(body.encode(), strict=True))
+
+
 def time_of(number: int, nanoseconds: int = 0) -> str:
     return gojson.format_time(START_NS + number * SECOND_NS + nanoseconds)
 
 
 def refusal(call: Any, stream: Any, body: str) -> tuple[int, str]:
     with pytest.raises(ApiError) as caught:
-        call(stream, body.encode())
+        call(stream, body)
     return caught.value.err_code, caught.value.description
 
 
@@ -52,7 +63,7 @@ def sequences(store: StreamStore) -> list[int]:
 
 def test_message_is_shown_with_base64_and_time() -> None:
     stream = make_stream()
-    assert message_api.msg_get(stream, b'{"seq":8}') == {
+    assert get(stream, '{"seq":8}') == {
         "message": {
             "subject": "c.0",
             "seq": 8,
@@ -61,7 +72,7 @@ def test_message_is_shown_with_base64_and_time() -> None:
             "time": "2023-11-14T22:13:28Z",
         }
     }
-    without = message_api.msg_get(stream, b'{"seq":8,"no_hdr":true}')["message"]
+    without = get(stream, '{"seq":8,"no_hdr":true}')["message"]
     assert isinstance(without, dict)
     assert list(without) == ["subject", "seq", "data", "time"]
 
@@ -69,7 +80,7 @@ def test_message_is_shown_with_base64_and_time() -> None:
 def test_empty_payload_is_left_out() -> None:
     stream = make_stream()
     stream.store.append(b"d", b"", b"", START_NS + 20 * SECOND_NS)
-    assert message_api.msg_get(stream, b'{"last_by_subj":"d"}') == {
+    assert get(stream, '{"last_by_subj":"d"}') == {
         "message": {"subject": "d", "seq": 13, "time": "2023-11-14T22:13:40Z"}
     }
 
@@ -102,7 +113,7 @@ def test_request_finds_message(body: str, sequence: int) -> None:
     stream = make_stream()
     stream.store.delete_many([1, 5, 12])
     body = body.replace("@3+", time_of(3, 1)).replace("@3", time_of(3)).replace("@5", time_of(5))
-    message = message_api.msg_get(stream, body.encode())["message"]
+    message = get(stream, body)["message"]
     assert isinstance(message, dict)
     assert message["seq"] == sequence
 
@@ -127,7 +138,7 @@ def test_request_finds_message(body: str, sequence: int) -> None:
 def test_request_finds_no_message(body: str) -> None:
     stream = make_stream()
     stream.store.delete_many([1, 5, 12])
-    assert refusal(message_api.msg_get, stream, body) == (10037, "no message found")
+    assert refusal(get, stream, body) == (10037, "no message found")
 
 
 @pytest.mark.parametrize(
@@ -151,12 +162,10 @@ def test_request_finds_no_message(body: str) -> None:
     ],
 )
 def test_contradictory_and_empty_get_requests_are_refused(body: str) -> None:
-    assert refusal(message_api.msg_get, make_stream(), body) == (10003, "bad request")
+    assert refusal(get, make_stream(), body) == (10003, "bad request")
 
 
-@pytest.mark.parametrize(
-    "call", [message_api.msg_get, message_api.msg_delete, message_api.purge], ids=["get", "delete", "purge"]
-)
+@pytest.mark.parametrize("call", [get, delete, purge], ids=["get", "delete", "purge"])
 def test_unknown_member_is_refused(call: Any) -> None:
     stream = make_stream()
     assert refusal(call, stream, '{"seq":2,"x":1}') == (10025, 'invalid JSON: json: unknown field "x"')
@@ -173,18 +182,18 @@ class DamagedStore:
 def test_damaged_message_is_none() -> None:
     stream = make_stream()
     stream.store = DamagedStore()
-    assert refusal(message_api.msg_get, stream, '{"seq":1}') == (10037, "no message found")
+    assert refusal(get, stream, '{"seq":1}') == (10037, "no message found")
 
 
 @pytest.mark.parametrize("is_memory", [False, True])
 def test_delete_takes_one_message_out_and_commits(is_memory: bool) -> None:
     stream = make_stream(is_memory=is_memory)
-    assert message_api.msg_delete(stream, b'{"seq":5,"no_erase":true}') == {"success": True}
-    assert message_api.msg_delete(stream, b'{"seq":7}') == {"success": True}
+    assert delete(stream, '{"seq":5,"no_erase":true}') == {"success": True}
+    assert delete(stream, '{"seq":7}') == {"success": True}
     assert stream.store.get(5) is None
     assert stream.store.get(7) is None
     assert len(stream.commits) == 2
-    assert refusal(message_api.msg_delete, stream, '{"seq":5}') == (10043, "sequence 5 not found")
+    assert refusal(delete, stream, '{"seq":5}') == (10043, "sequence 5 not found")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +212,7 @@ def test_delete_takes_one_message_out_and_commits(is_memory: bool) -> None:
 def test_delete_of_nothing_says_why_in_a_file_stream(body: str, error: tuple[int, str]) -> None:
     stream = make_stream()
     stream.store.delete_many([1, 4, 12])
-    assert refusal(message_api.msg_delete, stream, body) == error
+    assert refusal(delete, stream, body) == error
     assert not stream.commits
 
 
@@ -211,7 +220,7 @@ def test_delete_of_nothing_says_why_in_a_file_stream(body: str, error: tuple[int
 def test_delete_of_nothing_is_one_error_in_a_memory_stream(sequence: int) -> None:
     stream = make_stream(is_memory=True)
     stream.store.delete_many([1, 4])
-    assert refusal(message_api.msg_delete, stream, f'{{"seq":{sequence},"no_erase":false}}') == (
+    assert refusal(delete, stream, f'{{"seq":{sequence},"no_erase":false}}') == (
         10043,
         f"sequence {sequence} not found",
     )
@@ -220,10 +229,10 @@ def test_delete_of_nothing_is_one_error_in_a_memory_stream(sequence: int) -> Non
 @pytest.mark.parametrize(
     ("setting", "call", "error"),
     [
-        ("sealed", message_api.msg_delete, (10109, "invalid operation on sealed stream")),
-        ("deny_delete", message_api.msg_delete, (10057, "message delete not permitted")),
-        ("sealed", message_api.purge, (10109, "invalid operation on sealed stream")),
-        ("deny_purge", message_api.purge, (10110, "stream purge not permitted")),
+        ("sealed", delete, (10109, "invalid operation on sealed stream")),
+        ("deny_delete", delete, (10057, "message delete not permitted")),
+        ("sealed", purge, (10109, "invalid operation on sealed stream")),
+        ("deny_purge", purge, (10110, "stream purge not permitted")),
     ],
 )
 def test_configuration_may_forbid_it(setting: str, call: Any, error: tuple[int, str]) -> None:
@@ -269,7 +278,7 @@ def test_purge_takes_out_what_it_should(
 ) -> None:
     stream = make_stream()
     stream.store.delete_many(deleted)
-    assert message_api.purge(stream, body.encode()) == {"success": True, "purged": purged}
+    assert purge(stream, body) == {"success": True, "purged": purged}
     assert (stream.store.first_sequence, stream.store.last_sequence) == (first, last)
     assert sequences(stream.store) == left
     assert stream.store.append(b"next", b"", b"", START_NS + 200 * SECOND_NS) == last + 1
@@ -277,7 +286,7 @@ def test_purge_takes_out_what_it_should(
 
 
 def test_purge_with_sequence_and_keep_is_refused() -> None:
-    assert refusal(message_api.purge, make_stream(), '{"seq":3,"keep":3}') == (10003, "bad request")
+    assert refusal(purge, make_stream(), '{"seq":3,"keep":3}') == (10003, "bad request")
 
 
 def test_wrong_request_is_refused_without_a_stream() -> None:

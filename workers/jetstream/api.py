@@ -188,7 +188,8 @@ async def stream_delete(engine: JetStream, request: Request) -> Fields:
 
 async def stream_purge(engine: JetStream, request: Request) -> Fields:
     """Answer STREAM.PURGE when the messages are gone for good."""
-    fields = the_stream(engine, request).purge(request.body)
+    asked = message_api.parse_purge(request.body, strict=engine.config.js_strict)
+    fields = message_api.purge(the_stream(engine, request), asked)
     await engine.durable()
     return fields
 
@@ -288,16 +289,14 @@ async def stream_list(engine: JetStream, request: Request) -> Fields:
 
 def message_get(engine: JetStream, request: Request) -> Fields:
     """Answer STREAM.MSG.GET."""
-    if is_empty(request.body):
-        raise apierrors.bad_request()
-    return message_api.msg_get(the_stream(engine, request), request.body)
+    asked = message_api.parse_msg_get(request.body, strict=engine.config.js_strict)
+    return message_api.msg_get(the_stream(engine, request), asked)
 
 
 async def message_delete(engine: JetStream, request: Request) -> Fields:
     """Answer STREAM.MSG.DELETE when the message is gone for good."""
-    if is_empty(request.body):
-        raise apierrors.bad_request()
-    fields = message_api.msg_delete(the_stream(engine, request), request.body)
+    asked = message_api.parse_msg_delete(request.body, strict=engine.config.js_strict)
+    fields = message_api.msg_delete(the_stream(engine, request), asked)
     await engine.durable()
     return fields
 

@@ -1,8 +1,8 @@
 """API calls about the messages of one stream: STREAM.MSG.GET, STREAM.MSG.DELETE, STREAM.PURGE.
 
-Each takes the stream and the request's body and returns the answer's fields, or raises the ApiError to answer
-with. The caller has found the stream and checked the account; it writes the answer. A request that is wrong
-in itself is refused even before the stream is looked for: `parse_*` do that part alone.
+Two steps each, because a request that is wrong in itself is refused before its stream is looked for:
+`parse_*` reads the body; the call takes the stream and what was read, and returns the answer's fields. Both
+raise the ApiError to answer with. The caller has checked the account and writes the answer.
 
 Source: nats-server server/jetstream_api.go jsMsgGetRequest, jsMsgDeleteRequest, jsStreamPurgeRequest.
 """
@@ -101,13 +101,12 @@ def parse_purge(body: bytes, *, strict: bool) -> PurgeRequest:
     return request
 
 
-def msg_get(stream: "Stream", body: bytes) -> dict[str, object]:
+def msg_get(stream: "Stream", request: message_lookup.GetRequest) -> dict[str, object]:
     """Answer STREAM.MSG.GET: one message by sequence, subject or time.
 
     Raises:
-        ApiError: 10003, 10025, 10037.
+        ApiError: 10037.
     """
-    request = parse_msg_get(body, strict=stream.engine.config.js_strict)
     sequence = message_lookup.MessageLookup(stream.store).resolve(request)
     try:
         message = stream.store.get(sequence) if sequence else None
@@ -133,13 +132,12 @@ def message_fields(message: Message, *, with_headers: bool = True) -> dict[str, 
     return fields
 
 
-def msg_delete(stream: "Stream", body: bytes) -> dict[str, object]:
+def msg_delete(stream: "Stream", request: DeleteRequest) -> dict[str, object]:
     """Answer STREAM.MSG.DELETE: take one message out, overwritten unless the request says `no_erase`.
 
     Raises:
-        ApiError: 10003, 10025, 10043, 10057, 10109.
+        ApiError: 10043, 10057, 10109.
     """
-    request = parse_msg_delete(body, strict=stream.engine.config.js_strict)
     if stream.config.sealed:
         raise apierrors.stream_sealed()
     if stream.config.deny_delete:
@@ -156,13 +154,12 @@ def msg_delete(stream: "Stream", body: bytes) -> dict[str, object]:
     return {"success": True}
 
 
-def purge(stream: "Stream", body: bytes) -> dict[str, object]:
+def purge(stream: "Stream", request: PurgeRequest) -> dict[str, object]:
     """Answer STREAM.PURGE: take messages out, all or by subject, up to a sequence or down to a count.
 
     Raises:
-        ApiError: 10003, 10025, 10051, 10109, 10110; the answer then says `"purged":0` too.
+        ApiError: 10051, 10109, 10110; the answer then says `"purged":0` too.
     """
-    request = parse_purge(body, strict=stream.engine.config.js_strict)
     if stream.config.sealed:
         raise apierrors.stream_sealed()
     if stream.config.deny_purge:

@@ -8,7 +8,7 @@ import orjson
 
 from storage import queries
 from storage.subjects import SubjectFilter
-from workers.jetstream import message_api, stream_json
+from workers.jetstream import stream_json
 from workers.jetstream.direct import DirectGet
 from workers.jetstream.ingest import StreamIngest
 from workers.jetstream.publishing import Publisher
@@ -166,14 +166,6 @@ class Stream:
         subjects = SubjectFilter(self.store.subjects, (pattern.encode(),))
         counts = queries.subject_counts(self.store, subjects)
         return {subject.decode(errors="replace"): count for subject, count in counts.items()}
-
-    def purge(self, body: bytes) -> dict[str, object]:
-        """Answer STREAM.PURGE.
-
-        Raises:
-            ApiError: see message_api.purge.
-        """
-        return message_api.purge(self, body)
 
     def update(self, config: StreamConfig) -> None:
         """Take a configuration that has been checked.
