@@ -137,8 +137,11 @@ class StreamDirectory:
         self.store.wants_checkpoint(self)
 
     def log_abandoned(self, log: LogFile) -> None:
-        """Forget a log that recovery made and did not need."""
-        self.dropped.append(log)
+        """Forget a log that recovery made and did not need: it must not come into the journal.
+
+        The next start would take it for the beginning of a segment.
+        """
+        self.store.journal_logs.remove(log)
 
     def load_columns(self, index: StreamStore, segment: Segment) -> None:
         """Read the sidecar of a sealed segment, or make its columns again from its records.

@@ -77,6 +77,7 @@ class Journal:
         file_bytes: int = ...,
         bytes_max: int = ...,
         start: int = 0,
+        released: int = 0,
         file_number: int = 1,
         spares: Iterable[tuple[str, int]] = (),
         dirty_logs: list[LogFile] | None = None,

@@ -90,11 +90,12 @@ cdef class Journal:
 
     def __cinit__(self, files, Writer writer not None, *, str directory="journal",
                   uint64_t file_bytes=32 << 20,
-                  uint64_t bytes_max=1 << 30, uint64_t start=0, uint64_t file_number=1, spares=(),
-                  list dirty_logs=None):
+                  uint64_t bytes_max=1 << 30, uint64_t start=0, uint64_t released=0, uint64_t file_number=1,
+                  spares=(), list dirty_logs=None):
         """Begin a new journal file at position `start`.
 
         Args:
+            released: nothing below this position is needed any more.
             file_bytes: of each file; bytes_max: commits wait for checkpoints when more than this is live.
             spares: (path, bytes) of files to use again.
             dirty_logs: the list that every LogFile puts itself into.
@@ -110,7 +111,7 @@ cdef class Journal:
         self.file, self.file_number = None, file_number
         self.spares, self.full_files = list(spares), []
         self.file_start, self.file_capacity, self.offset = start, 0, 0
-        self.released = start
+        self.released = released
         self.sync_always = True
         self.round, self.durable_round = 1, 0
 

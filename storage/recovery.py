@@ -121,12 +121,22 @@ class Recovery:
         count = self._write_entries(contents)
         for path in sorted(self._removed):
             self._remove(path)
+        if self._removed:
+            self.files.sync_directory("streams")
+        for entry in contents.entries:
+            self._keep_number(entry.path)
         self._close_torn_end(contents)
         start = max([contents.end, *(state.position for state in self._states.values() if state)], default=0)
         for path in contents.unreadable:
             self._set_aside(path)
         self.store.begin_journal(-(-start // 4096) * 4096, contents.files, contents.spares)
         return count
+
+    def _keep_number(self, path: str) -> None:
+        """Have no new directory take the number of one that the journal speaks of: that may be a removal."""
+        number = path.split("/")[1]
+        if len(number) == 8 and all(digit in "0123456789abcdef" for digit in number):
+            self.store.next_directory = max(self.store.next_directory, int(number, 16) + 1)
 
     def _covered(self, path: str) -> int:
         directory = path.rsplit("/", 1)[0]
@@ -260,6 +270,10 @@ class Recovery:
         if directory.stream.hot_log is None:
             directory.stream.start(max(directory.stream.first_sequence, directory.stream.last_sequence + 1))
         directory.stream.forget_pending()
+        for log in directory.logs():
+            if log.path in self._ends:
+                # Written from the journal and not synced: the next checkpoint has to.
+                log.dirty_since = self._first_positions[path]
         directory.stream.enforce_limits()
 
     def _read_header(self, path: str) -> tuple[record.LogHeader, bytes]:

@@ -141,6 +141,7 @@ class Store:
         self.background = self.pool[0]
         self.journal: Journal
         Recovery(self, progress).run()
+        self._dirty = OrderedDict(sorted(self._dirty.items(), key=lambda item: item[1]))
         for path in self.doomed_paths:
             self.unlink_later(path, self.background)
 
@@ -157,6 +158,8 @@ class Store:
             file_bytes=self.config.journal_file_bytes,
             bytes_max=self.config.journal_bytes_max,
             start=start,
+            # What recovery wrote into the logs is not synced: the old files are needed until a checkpoint.
+            released=min([file.start for file in old_files], default=start),
             file_number=max(taken, default=0) + 1,
             spares=[(path, size) for path, size in spares if size >= self.config.journal_file_bytes],
             dirty_logs=self.journal_logs,

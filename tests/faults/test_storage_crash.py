@@ -47,6 +47,13 @@ class History:
     acknowledged: list[tuple[int, int]] = field(default_factory=list)
     created: int = 0
 
+    def go_on_from(self, snapshot: Snapshot) -> None:
+        """Begin with a store that recovery opened and what it was found to be."""
+        self.rounds[0] = snapshot
+        for name, (model, _) in snapshot.items():
+            self.created = max(self.created, int(name[1:]) + 1)
+            self.add(name, model.copy())
+
     def create(self) -> None:
         name = f"s{self.created}"
         self.created += 1
@@ -55,8 +62,11 @@ class History:
             max_messages_per_subject=self.rng.choice((-1, -1, 1, 3)),
             max_messages=self.rng.choice((-1, -1, 25)),
         )
-        directory = self.store.create_stream(name, name.encode(), limits=limits)
-        pair = Pair(directory.stream, StreamModel(limits), self.rng)
+        self.store.create_stream(name, name.encode(), limits=limits)
+        self.add(name, StreamModel(limits))
+
+    def add(self, name: str, model: StreamModel) -> None:
+        pair = Pair(self.store.streams[name].stream, model, self.rng, max(1000, model.last_ts_ns))
         pair.update = lambda changed: self.store.update_stream(name, name.encode(), changed)
         self.pairs[name] = pair
 
@@ -95,6 +105,13 @@ class History:
         durable = self.store.poll()
         self.acknowledged.append((len(self.files.trace), durable))
 
+    def run(self, steps: int) -> None:
+        for _ in range(steps):
+            self.step()
+        self.commit()
+        self.store.wait(self.store.commit())
+        self.note()
+
     def step(self) -> None:
         rng = self.rng
         dice = rng.random()
@@ -126,17 +143,14 @@ def run_history(seed: int, steps: int = 160, config: StoreConfig = CONFIG) -> Hi
     history = History(rng, files, Store(files, config=config, rng=Random(seed), threaded=False))
     history.rounds[0] = {}
     history.create()
-    for _ in range(steps):
-        history.step()
-    history.commit()
-    history.store.wait(history.store.commit())
-    history.note()
+    history.run(steps)
     return history
 
 
-def store_state(store: Store) -> dict[str, tuple[object, object, object]]:
+def store_state(store: Store) -> dict[str, tuple[object, ...]]:
     return {
         name: (
+            directory.stream.limits,
             directory.stream.state(),
             contents(directory.stream),
             {key: one.state() for key, one in directory.control.consumers.items()},
@@ -145,9 +159,10 @@ def store_state(store: Store) -> dict[str, tuple[object, object, object]]:
     }
 
 
-def model_state(snapshot: Snapshot) -> dict[str, tuple[object, object, object]]:
+def model_state(snapshot: Snapshot) -> dict[str, tuple[object, ...]]:
     return {
         name: (
+            model.limits,
             model.state(),
             {
                 sequence: (one.timestamp_ns, one.subject, one.headers, one.payload)
@@ -184,6 +199,24 @@ def test_a_power_cut_anywhere_loses_nothing_acknowledged_and_invents_nothing(see
             assert store_state(Store(again, config=CONFIG, rng=Random(2), threaded=False)) == got, (
                 f"cut {cut} twice"
             )
+
+
+@pytest.mark.parametrize("seed", range(HISTORIES))
+def test_power_cuts_after_a_recovery_and_more_work_lose_nothing_either(seed: int) -> None:
+    history = run_history(seed, steps=60)
+    rng = Random(seed)
+    for generation in range(3):
+        cut = rng.randrange(len(history.files.trace) // 2, len(history.files.trace) + 1)
+        files = history.files.crash(cut, rng)
+        store = Store(files, config=CONFIG, rng=Random(generation), threaded=False)
+        got = store_state(store)
+        found = next((one for one in allowed(history, cut) if got == model_state(one)), None)
+        assert found is not None, f"seed {seed}, generation {generation}, cut {cut}"
+        history = History(rng, files, store)
+        history.go_on_from(found)
+        if not found:
+            history.create()
+        history.run(30)
 
 
 @pytest.mark.parametrize("seed", range(0, HISTORIES, 3))
