@@ -5,8 +5,10 @@ Call a kind to get the exception: `raise apierrors.stream_not_found()`; kinds wi
 (nats-server server/errors.json); errors that only a cluster can give are left out.
 """
 
-import string
+import re
 from dataclasses import dataclass
+
+_PLACE = re.compile(r"\{[a-z]+\}")
 
 
 class ApiError(Exception):
@@ -52,11 +54,11 @@ class ErrorKind:
 
     def __call__(self, *values: object) -> ApiError:
         """Make the error; as many values as the template has places, in order."""
-        places = [name for _, name, _, _ in string.Formatter().parse(self.template) if name]
-        assert len(places) == len(values), f"{self.err_code}: {len(values)} values for {places}"
-        text = self.template
-        for name, value in zip(places, values, strict=True):
-            text = text.replace("{" + name + "}", str(value), 1)
+        pieces = _PLACE.split(self.template)
+        assert len(pieces) == len(values) + 1, f"{self.err_code}: {len(values)} values for {self.template}"
+        text = pieces[0]
+        for value, piece in zip(values, pieces[1:], strict=True):
+            text += f"{value}{piece}"
         return ApiError(self.code, self.err_code, text)
 
     def wrap(self, error: Exception) -> ApiError:
