@@ -155,9 +155,9 @@ def source_info(
     if source.external is not None:
         value["external"] = source.external.to_json()
     value["lag"] = lag
-    value["active"] = active_ns
     if sequence:
         value["seq"] = sequence
+    value["active"] = active_ns
     if error is not None:
         value["error"] = error.to_json()
     if source.filter_subject:
