@@ -14,7 +14,8 @@ from support.rawclient import DEFAULT_TIMEOUT_S, RawClient
 Headers = Sequence[tuple[str, str]]
 
 API_PREFIX = "$JS.API."
-LINE = re.compile(rb"(H?)MSG (\S+) \S+ (?:\S+ )??(?:(\d+) )?(\d+)\r\n")
+# nats-server leaves two blanks where a message of its own has no reply.
+LINE = re.compile(rb"(H?)MSG (\S+) \S+ +(?:\S+ )??(?:(\d+) )?(\d+)\r\n")
 STATUS = re.compile(rb"NATS/1\.0 (\d+)")
 
 _inbox_numbers = itertools.count()

@@ -15,6 +15,7 @@ import orjson
 from workers.jetstream import gojson_reader
 from workers.jetstream.gojson_kinds import (
     BOOL,
+    COUNTS,
     DURATION,
     INT,
     INT32,
@@ -34,6 +35,7 @@ from workers.jetstream.gojson_time import ZERO_TIME, format_time, parse_time
 
 __all__ = [
     "BOOL",
+    "COUNTS",
     "DURATION",
     "INT",
     "INT32",

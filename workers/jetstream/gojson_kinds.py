@@ -137,6 +137,18 @@ class _Texts(Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class _Counts(Kind):
+    """An object of numbers."""
+
+    go: str = "map[string]uint64"
+
+    def take(self, value: object, strict: bool) -> object:
+        if type(value) is not dict:
+            raise Unfit
+        return {key: UINT64.take(item, strict) for key, item in value.items()}
+
+
+@dataclass(frozen=True, slots=True)
 class Struct(Kind):
     """An object with known members.
 
@@ -191,3 +203,4 @@ UINT64 = Integer("uint64", 0, (1 << 64) - 1)
 DURATION = Integer("time.Duration", -_INT64_MAX - 1, _INT64_MAX)
 TIME = _Time()
 TEXTS = _Texts()
+COUNTS = _Counts()

@@ -11,9 +11,11 @@ import re
 
 from workers.jetstream.gojson_kinds import (
     BOOL,
+    COUNTS,
     STRING,
     TEXTS,
     TIME,
+    UINT64,
     Array,
     Enum,
     Integer,
@@ -128,6 +130,8 @@ class _Reader:
             return self._array(node, kind)
         if kind is TEXTS:
             return self._texts(node)
+        if kind is COUNTS:
+            return self._counts(node)
         if kind is BOOL and node.kind == "bool":
             return node.raw == b"true"
         if kind is STRING and node.kind == "string":
@@ -159,6 +163,16 @@ class _Reader:
             values.append(self._read(item, kind.of))
             self._path.pop()
         return values
+
+    def _counts(self, node: Node) -> dict[str, object]:
+        if node.members is None:
+            raise self._mismatch(node, COUNTS.go)
+        counts: dict[str, object] = {}
+        for key, value in node.members:
+            self._path.append(key)
+            counts[key] = 0 if value.kind == "null" else self._integer(value, UINT64)
+            self._path.pop()
+        return counts
 
     def _texts(self, node: Node) -> dict[str, str]:
         if node.members is None:

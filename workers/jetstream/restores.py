@@ -86,6 +86,7 @@ REQUEST = gojson.Struct(
                 "last_seq": gojson.UINT64,
                 "last_ts": gojson.TIME,
                 "num_subjects": gojson.INT,
+                "subjects": gojson.COUNTS,
                 "num_deleted": gojson.INT,
                 "deleted": gojson.Array(gojson.UINT64, "[]uint64"),
                 "lost": _LOST,
@@ -145,7 +146,6 @@ class Restores:
         directory = engine.directory(account)
         await directory.loaded.wait()
         config = stream_checks.check(config, engine.limits, lookup=directory.lookup)
-        stream_checks.check_replicas(config)
         directory.check_room(config)
         if directory.lookup(name) is not None:
             raise apierrors.stream_name_exist_restore_failed()
@@ -160,6 +160,7 @@ class Restores:
         await directory.loaded.wait()
         if directory.lookup(config.name) is not None:
             raise apierrors.stream_name_exist_restore_failed()
+        stream_checks.check_replicas(config)
         return await directory.admit(config, "restore.admitted", {"id": body["id"]})
 
     def _confirm(self, body: Fields) -> Fields:
@@ -368,7 +369,8 @@ class Restore:
         except ApiError as error:
             if apierrors.stream_name_exist_restore_failed.is_kind_of(error):
                 raise
-            raise ArchiveError(f"error adding stream: {error}") from error
+            # Go shows a wrapped API error with its number.
+            raise ArchiveError(f"error adding stream: {error} ({error.err_code})") from error
         self._is_admitted = True
         self._store = self._make_store()
 
@@ -404,7 +406,7 @@ class Restore:
         elif isinstance(item, ConsumerRecord):
             self._consumers.append(item)
         elif isinstance(item, StreamFacts):
-            self._skip_to(store, item.first_sequence - 1)
+            self._skip_to(store, max(item.first_sequence, self._config.first_seq) - 1)
         elif isinstance(item, Bounds):
             self._skip_to(store, item.last_sequence)
             if item.first_sequence > store.state().first_seq:
@@ -418,6 +420,9 @@ class Restore:
         expires_ns = self._expiry(message)
         if expires_ns and expires_ns < self._engine.now_ns():
             return
+        if sequence <= self._last:
+            text = "expected sequence does not match store"
+            raise ArchiveError(f"failed to store message sequence {sequence}: {text}")
         self._skip_to(store, sequence - 1)
         try:
             stored = store.append(
