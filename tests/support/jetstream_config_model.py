@@ -4,10 +4,17 @@ No stream is made; the order of the checks is nats-server's (jsStreamCreateReque
 """
 
 from workers.jetstream import stream_checks, stream_sources, stream_update
-from workers.jetstream.apierrors import ApiError, stream_mismatch, stream_name_exist, stream_not_found
+from workers.jetstream.apierrors import (
+    ApiError,
+    stream_mismatch,
+    stream_name_exist,
+    stream_not_found,
+    stream_subject_overlap,
+)
 from workers.jetstream.asset_metadata import config_json
 from workers.jetstream.stream_config import StreamConfig
 from workers.jetstream.stream_rules import ServerLimits
+from workers.jetstream.subjects import overlap
 
 LIMITS = ServerLimits()
 
@@ -69,5 +76,6 @@ class ConfigModel:
         return stream_checks.check(config, LIMITS, is_pedantic=is_pedantic, lookup=self.streams.get)
 
     def _check_apart(self, config: StreamConfig) -> None:
-        others = (other.subjects for name, other in self.streams.items() if name != config.name)
-        stream_checks.check_subjects_apart(config, others)
+        for name, other in self.streams.items():
+            if name != config.name and overlap(config.subjects, other.subjects):
+                raise stream_subject_overlap()

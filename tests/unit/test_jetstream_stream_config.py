@@ -12,7 +12,7 @@ import pytest
 from storage.limits import StreamLimits
 from workers.jetstream import gojson, stream_checks, stream_sources, stream_update
 from workers.jetstream.apierrors import ApiError
-from workers.jetstream.stream_config import CONFIG, ConsumerLimits, StreamConfig, StreamSource, Transform
+from workers.jetstream.stream_config import CONFIG, StreamConfig, StreamSource, Transform
 from workers.jetstream.stream_rules import ServerLimits
 
 SECOND = 1_000_000_000
@@ -264,13 +264,3 @@ def test_metadata_of_the_server_does_not_make_a_difference():
     existing = check(name="S", metadata={"a": "1"})
     asked = check(name="S", metadata={"a": "1", "_nats.ver": "2.15.1", "_nats.req.level": "0"})
     assert stream_update.is_same(existing, asked)
-
-
-def test_limits_that_consumers_break_name_the_consumers():
-    consumers = [("a", 20, 5), ("b", 5, 50), ("c", 5, 5)]
-    assert refusal(stream_update.check_consumers, ConsumerLimits(), ConsumerLimits(10, 10), consumers) == (
-        10069,
-        "change to limits violates consumers: a, b",
-    )
-    stream_update.check_consumers(ConsumerLimits(10, 10), ConsumerLimits(10, 10), consumers)
-    stream_update.check_consumers(ConsumerLimits(), ConsumerLimits(), consumers)

@@ -7,7 +7,7 @@ request that come first. What needs the account's other streams comes in through
 Source: nats-server server/stream.go checkStreamCfgLocked, server/jetstream_api.go jsStreamCreateRequest.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from workers.jetstream import apierrors, subjects
 from workers.jetstream.asset_metadata import REQUIRED_LEVEL_KEY, without_server_metadata
@@ -100,20 +100,6 @@ def check(
     _check_subject_transform(config)
     config = _with_republish(config, around)
     return _with_placement(config)
-
-
-def check_subjects_apart(config: StreamConfig, others: Iterable[tuple[str, ...]]) -> None:
-    """Refuse subjects that another stream of the account takes.
-
-    Args:
-        config: checked.
-        others: the subjects of each other stream.
-    Raises:
-        ApiError: 10065.
-    """
-    for taken in others:
-        if subjects.overlap(config.subjects, taken):
-            raise apierrors.stream_subject_overlap()
 
 
 def _invalid(text: str) -> apierrors.ApiError:

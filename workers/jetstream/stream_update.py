@@ -3,11 +3,9 @@
 Source: nats-server server/stream.go configUpdateCheckLocked, jetstream_versioning.go copyStreamMetadata.
 """
 
-from collections.abc import Iterable
-
 from workers.jetstream import apierrors
 from workers.jetstream.stream_checks import check_discard_per_subject, check_features, check_replicas
-from workers.jetstream.stream_config import DISCARD_NEW, WORKQUEUE, ConsumerLimits, StreamConfig
+from workers.jetstream.stream_config import DISCARD_NEW, WORKQUEUE, StreamConfig
 
 
 def check_update(old: StreamConfig, new: StreamConfig) -> StreamConfig:
@@ -41,31 +39,6 @@ def check_update(old: StreamConfig, new: StreamConfig) -> StreamConfig:
 def is_same(existing: StreamConfig, asked: StreamConfig) -> bool:
     """Tell whether a create request asks for what is there already; both checked."""
     return existing == asked
-
-
-def check_consumers(
-    old: ConsumerLimits, new: ConsumerLimits, consumers: Iterable[tuple[str, int, int]]
-) -> None:
-    """Refuse limits that consumers already break.
-
-    Args:
-        consumers: name, inactive_threshold in ns and max_ack_pending of each.
-    Raises:
-        ApiError: 10069, if a limit changed and is broken.
-    """
-    threshold, pending = new.inactive_threshold, new.max_ack_pending
-    if not (
-        (threshold > 0 and threshold != old.inactive_threshold)
-        or (pending > 0 and pending != old.max_ack_pending)
-    ):
-        return
-    broken = [
-        name
-        for name, inactive_threshold, max_ack_pending in consumers
-        if (0 < threshold < inactive_threshold) or (0 < pending < max_ack_pending)
-    ]
-    if broken:
-        raise apierrors.stream_update(f"change to limits violates consumers: {', '.join(broken)}")
 
 
 def _refuse(text: str) -> apierrors.ApiError:
