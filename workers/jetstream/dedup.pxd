@@ -15,7 +15,7 @@ cdef struct id_table_t:
 
 
 cdef class DedupTable:
-    cdef int64_t window_ns      # 0: nothing is a duplicate and nothing is kept
+    cdef readonly int64_t window_ns     # 0: nothing is a duplicate and nothing is kept
     cdef object load            # fills the table before it is used for the first time, then None
     cdef uint64_t seed
     # Entries in the order they came, in chunks; positions grow forever, in units of 8 bytes.
