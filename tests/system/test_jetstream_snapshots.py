@@ -297,11 +297,8 @@ def test_what_is_no_backup_is_refused_at_its_end(
         assert answer["error"]["description"].startswith(text), answer
         assert client.info(name)["error"]["err_code"] == 10059
     overlapping = restore(client, name, data, subjects=[f"SOUND-{jetstream.kind}.>"])
-    assert overlapping["error"] == {
-        "code": 500,
-        "err_code": 10062,
-        "description": "restore failed: error adding stream: subjects overlap with an existing stream (10065)",
-    }
+    text = "restore failed: error adding stream: subjects overlap with an existing stream (10065)"
+    assert overlapping["error"] == {"code": 500, "err_code": 10062, "description": text}
     too_early = restore(client, name, data, first_seq=100)
     text = "restore failed: failed to store message sequence 4: expected sequence does not match store"
     assert too_early["error"] == {"code": 500, "err_code": 10062, "description": text}

@@ -142,10 +142,10 @@ class _Counts(Kind):
 
     go: str = "map[string]uint64"
 
-    def take(self, value: object, strict: bool) -> object:
+    def take(self, value: object) -> object:
         if type(value) is not dict:
             raise Unfit
-        return {key: UINT64.take(item, strict) for key, item in value.items()}
+        return {key: UINT64.take(item) for key, item in value.items()}
 
 
 @dataclass(frozen=True, slots=True)
