@@ -48,7 +48,9 @@ class Directory:
         # First token of a subject → streams, so that an overlap is found without looking at all of them.
         self._by_token: dict[str, set[str]] = {}
         self._reserved = {MEMORY: 0, FILE: 0}
+        # Streams that a change is on its way for; of those, the ones that are not there yet.
         self._pending: set[str] = set()
+        self._making: set[str] = set()
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 
     # ---- what there is
@@ -72,7 +74,8 @@ class Directory:
         return sorted(
             name
             for name, entry in self._entries.items()
-            if not subject or any(collides(subject, one) for one in entry.config.subjects)
+            if name not in self._making
+            and (not subject or any(collides(subject, one) for one in entry.config.subjects))
         )
 
     def lookup(self, name: str) -> StreamConfig | None:
@@ -139,6 +142,7 @@ class Directory:
         owner = self._engine.ownership.owner(self._account.name, name)
         self._put(config, owner)
         self._pending.add(name)
+        self._making.add(name)
         try:
             return await self._ask(owner, method, name, {"config": config.to_json(), **more})
         except ApiError:
@@ -146,6 +150,7 @@ class Directory:
             raise
         finally:
             self._pending.discard(name)
+            self._making.discard(name)
 
     async def update(self, config: StreamConfig, name: str, *, is_pedantic: bool) -> Body:
         """Change a stream's configuration; return its information.

@@ -33,6 +33,7 @@ from workers.jetstream.ownership import Ownership
 from workers.jetstream.registry import Registry
 from workers.jetstream.restores import Restores
 from workers.jetstream.snapshots import Snapshots
+from workers.jetstream.storage_log import hear_storage
 from workers.jetstream.stream import Stream, definition, read_definition
 from workers.jetstream.stream_config import COMPRESSION_S2, MEMORY, PERSIST_ASYNC, StreamConfig
 from workers.jetstream.stream_rules import ServerLimits
@@ -115,14 +116,13 @@ class JetStream:
         os.makedirs(path, exist_ok=True)
         self.memory_bytes_max = _or(config.js_max_memory, _memory_bytes)
         self.file_bytes_max = _or(config.js_max_file, lambda: _disk_bytes(path))
+        hear_storage(log)
         self.store = Store(path, config=StoreConfig(sync_interval_ns=config.sync_interval_ns))
         self._recover()
 
     # ---- life
 
     def _recover(self) -> None:
-        for report in self.store.reports:
-            self.log.warning(f"JetStream: damage found: {report}")
         by_name = {account.name: account for account in self.accounts.values()}
         for name, directory in sorted(self.store.streams.items()):
             if not directory.control.definition:  # a restore that did not come to its end
@@ -273,6 +273,10 @@ class JetStream:
         for stream in list(self.streams.values()):
             if stream.expires and stream.store.failure is None:
                 stream.expire(now_ns)
+            if stream.store.damaged_reads != stream.damage_told:
+                stream.damage_told = stream.store.damaged_reads
+                lost = len(stream.store.lost)
+                self.log.error(f"JetStream: stream {stream.name!r} has lost {lost} messages to damage")
         if self._ticks % HOUSEKEEPING_TICKS == 0:
             self.store.housekeeping()
         self.poll()

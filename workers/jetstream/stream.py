@@ -65,6 +65,7 @@ class Stream:
         # Streams that take their messages from others; set by who fills them.
         self.mirror: object | None = None
         self.sources: list[object] = []
+        self.damage_told = 0
         self._listeners: dict[str, int] = {}
         self._direct_listeners: list[int] = []
 
