@@ -122,30 +122,17 @@ class Array(Kind):
 
 
 @dataclass(frozen=True, slots=True)
-class _Texts(Kind):
-    """An object of texts."""
+class Map(Kind):
+    """An object of any keys whose values are of one kind; null inside becomes the kind's zero."""
 
-    go: str = "map[string]string"
-
-    def take(self, value: object) -> object:
-        if type(value) is not dict:
-            raise Unfit
-        for item in value.values():
-            if type(item) is not str:
-                raise Unfit
-        return value
-
-
-@dataclass(frozen=True, slots=True)
-class _Counts(Kind):
-    """An object of numbers."""
-
-    go: str = "map[string]uint64"
+    of: Kind
+    go: str
 
     def take(self, value: object) -> object:
         if type(value) is not dict:
             raise Unfit
-        return {key: UINT64.take(item) for key, item in value.items()}
+        of = self.of
+        return {key: of.zero if item is None else of.take(item) for key, item in value.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,5 +189,5 @@ INT64 = Integer("int64", -_INT64_MAX - 1, _INT64_MAX)
 UINT64 = Integer("uint64", 0, (1 << 64) - 1)
 DURATION = Integer("time.Duration", -_INT64_MAX - 1, _INT64_MAX)
 TIME = _Time()
-TEXTS = _Texts()
-COUNTS = _Counts()
+TEXTS = Map(STRING, "map[string]string")
+COUNTS = Map(UINT64, "map[string]uint64")

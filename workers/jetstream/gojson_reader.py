@@ -11,15 +11,13 @@ import re
 
 from workers.jetstream.gojson_kinds import (
     BOOL,
-    COUNTS,
     STRING,
-    TEXTS,
     TIME,
-    UINT64,
     Array,
     Enum,
     Integer,
     Kind,
+    Map,
     Struct,
 )
 from workers.jetstream.gojson_quote import quote
@@ -128,10 +126,8 @@ class _Reader:
             return members
         if isinstance(kind, Array):
             return self._array(node, kind)
-        if kind is TEXTS:
-            return self._texts(node)
-        if kind is COUNTS:
-            return self._counts(node)
+        if isinstance(kind, Map):
+            return self._map(node, kind)
         if kind is BOOL and node.kind == "bool":
             return node.raw == b"true"
         if kind is STRING and node.kind == "string":
@@ -164,26 +160,15 @@ class _Reader:
             self._path.pop()
         return values
 
-    def _counts(self, node: Node) -> dict[str, object]:
+    def _map(self, node: Node, kind: Map) -> dict[str, object]:
         if node.members is None:
-            raise self._mismatch(node, COUNTS.go)
-        counts: dict[str, object] = {}
+            raise self._mismatch(node, kind.go)
+        values: dict[str, object] = {}
         for key, value in node.members:
-            self._path.append(key)
-            counts[key] = 0 if value.kind == "null" else self._integer(value, UINT64)
+            self._path.append(key.replace("~", "~0").replace("/", "~1"))
+            values[key] = self._read(value, kind.of)
             self._path.pop()
-        return counts
-
-    def _texts(self, node: Node) -> dict[str, str]:
-        if node.members is None:
-            raise self._mismatch(node, TEXTS.go)
-        texts: dict[str, str] = {}
-        for key, value in node.members:
-            if value.kind not in ("string", "null"):
-                self._path.append(key.replace("~", "~0").replace("/", "~1"))
-                raise self._mismatch(value, STRING.go)
-            texts[key] = value.text
-        return texts
+        return values
 
     def _mismatch(self, node: Node, go: str, value: str = "") -> DecodeError:
         value = value or node.kind
