@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workers.jetstream import apierrors, stream_checks, stream_update
+from workers.jetstream import apierrors, stream_checks, stream_sources, stream_update
 from workers.jetstream.apierrors import ApiError
 from workers.jetstream.stream_config import FILE, MEMORY, StreamConfig
 from workers.jetstream.subjects import collides, overlap
@@ -137,6 +137,7 @@ class Directory:
             ApiError: limits or other streams are in the way, or the owner could not make it.
         """
         self.check_room(config)
+        stream_sources.check_filters(config)
         self._check_overlap(config)
         name = config.name
         owner = self._engine.ownership.owner(self._account.name, name)
