@@ -30,6 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--soak-messages", type=int, default=200_000, help="messages of the soak (%(default)s)")
     parser.addoption("--kill-rounds", type=int, default=10, help="rounds of killing a worker (%(default)s)")
+    parser.addoption(
+        "--crash-rounds", type=int, default=6, help="rounds of killing JetStream's processes (%(default)s)"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -6,10 +6,10 @@
     python tests/support/client_suite.py /tmp/nats.py --oracle      # with nats-server, to check this tool
 
 The suite starts an executable called nats-server from PATH. This tool makes one in a temporary directory
-that does `exec midge serve --workers N "$@"`, and runs the tests named in tests/system/nats_py_suite.txt (core
-suite: those that need neither JetStream, accounts, a configuration file, TLS, NKeys nor clustering) or in
-nats_py_js_suite.txt (js), without those that are marked there: they need what midge does not have yet. The
-suites use the fixed ports 4222 to 4225, so nothing else may listen there. Words not known here go to pytest.
+that does `exec midge serve --workers N "$@"`, and runs the tests that a list names: of the core suite those
+that need neither JetStream, accounts, a configuration file, TLS, NKeys nor clustering, and of the js suite
+all but those that are marked there, as they need what midge does not have yet. The suites use the fixed ports
+4222 to 4225, so nothing else may listen there. Words not known here go to pytest.
 
 While midge has no monitoring port, the suite is made to wait for the client port instead of /varz (it would
 go on after ten seconds as well).
