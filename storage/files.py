@@ -182,3 +182,42 @@ def read_all(file: File, offset: int = 0) -> bytes:
         offset += len(part)
         remaining -= len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class FilesBelow:
+    """The tree below one directory of another Files."""
+
+    def __init__(self, files: Files, directory: str) -> None:
+        """Use `directory` of `files`, which must exist."""
+        self._files = files
+        self._directory = directory
+
+    def _path(self, path: str) -> str:
+        return f"{self._directory}/{path}" if path else self._directory
+
+    def open(self, path: str, *, create: bool = False) -> File:
+        return self._files.open(self._path(path), create=create)
+
+    def open_for_reading(self, path: str) -> File:
+        return self._files.open_for_reading(self._path(path))
+
+    def rename(self, source: str, target: str) -> None:
+        self._files.rename(self._path(source), self._path(target))
+
+    def unlink(self, path: str) -> None:
+        self._files.unlink(self._path(path))
+
+    def remove_directory(self, path: str) -> None:
+        self._files.remove_directory(self._path(path))
+
+    def make_directory(self, path: str) -> None:
+        self._files.make_directory(self._path(path))
+
+    def sync_directory(self, path: str) -> None:
+        self._files.sync_directory(self._path(path))
+
+    def list(self, path: str) -> list[str]:
+        return self._files.list(self._path(path))
+
+    def is_directory(self, path: str) -> bool:
+        return self._files.is_directory(self._path(path))

@@ -126,7 +126,13 @@ class Recovery:
         for entry in contents.entries:
             self._keep_number(entry.path)
         self._close_torn_end(contents)
-        start = max([contents.end, *(state.position for state in self._states.values() if state)], default=0)
+        # A stream that came from another store may have a checkpoint from further on.
+        start = max(
+            contents.end,
+            *(state.position for state in self._states.values() if state),
+            *(position for _, position, _ in self._sealed_bodies.values()),
+            0,
+        )
         for path in contents.unreadable:
             self._set_aside(path)
         self.store.begin_journal(-(-start // 4096) * 4096, contents.files, contents.spares)
@@ -238,6 +244,8 @@ class Recovery:
             return
         except KeyRequired as error:
             self.store.locked[path] = str(error)
+            if replayed:
+                self.store.hold(path, self._first_positions[path])
             self.store.report(f"{path}: {error}")
             return
         self.store.adopt(directory, self._first_positions.get(path))

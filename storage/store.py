@@ -187,6 +187,10 @@ class Store:
         logger.warning("damage what=%r", text)
         self.reports.append(text)
 
+    def hold(self, path: str, position: int) -> None:
+        """Keep the journal from `position` on: a stream that cannot be opened now needs it."""
+        self._dirty[path] = position
+
     def touch(self, directory: StreamDirectory) -> None:
         """Note that a stream has something that only its next checkpoint will keep."""
         self._dirty.setdefault(directory, self.journal.position)
@@ -618,6 +622,11 @@ class Store:
         self._open_logs.clear()
         if problem is not None:
             raise problem
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether `close` left nothing in the journal that a start would need."""
+        return self.failure is None and not self._dirty and self.journal.is_clean
 
     def _drain_background(self) -> None:
         while self.writer.pending or any(writer.pending for writer in self.pool):
