@@ -160,6 +160,7 @@ def test_times_are_written_without_trailing_zeros(ns, text):
         ("2024-01-01T00:00:00.100+02:00", "2023-12-31T22:00:00.1Z"),
         ("2024-01-01T00:00:00-00:30", "2024-01-01T00:30:00Z"),
         ("2024-01-01T1:02:03,5Z", "2024-01-01T01:02:03.5Z"),
+        ("2024-01-01T00:00:00+23:60", "2023-12-31T00:00:00Z"),
         ("2024-02-29T00:00:00.1234567899Z", "2024-02-29T00:00:00.123456789Z"),
     ],
 )
@@ -171,3 +172,17 @@ def test_zones_and_decimals_are_understood(text, same):
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(ValueError, match="parsing time"):
         gojson.parse_time(text)
+
+
+def test_years_before_the_first_are_counted():
+    day_ns = 86_400_000_000_000
+    assert gojson.parse_time("0000-12-31T00:00:00Z") == gojson.parse_time("0001-01-02T00:00:00Z") - 2 * day_ns
+
+
+def test_maps_hold_values_of_one_kind():
+    struct = gojson.Struct("server.Counts", {"subjects": gojson.COUNTS})
+    assert gojson.decode(b'{"subjects":{"a":1,"b":null}}', struct) == {"subjects": {"a": 1, "b": 0}}
+    with pytest.raises(
+        gojson.DecodeError, match=r"number -1 into Go struct field Counts.subjects.a of type uint64"
+    ):
+        gojson.decode(b'{"subjects":{"a":-1}}', struct)

@@ -18,6 +18,7 @@ _SPACE = re.compile(rb"[ \t\r\n]*")
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
 _HEX = re.compile(rb"[0-9a-fA-F]{4}")
 _HEX_START = re.compile(rb"\\(u[0-9a-fA-F]{0,3})?")
+_ALONE = re.compile("[\udc80-\udcff]")
 _DIGITS = re.compile(rb"[0-9]+")
 _LITERALS = {0x6E: b"null", 0x74: b"true", 0x66: b"false"}
 _ESCAPES = {
@@ -242,7 +243,7 @@ def _string(data: bytes, position: int) -> tuple[str, int]:
     while True:
         match = _PLAIN.match(data, position)
         assert match is not None
-        parts.append(match[0].decode("utf-8", "replace"))
+        parts.append(_decode(match[0]))
         position = match.end()
         if position == len(data):
             raise TruncatedText
@@ -252,6 +253,12 @@ def _string(data: bytes, position: int) -> tuple[str, int]:
             raise _unexpected(data, position, "in string")
         part, position = _escape(data, position)
         parts.append(part)
+
+
+def _decode(data: bytes) -> str:
+    """Decode text; every byte that is no UTF-8 becomes a replacement character of its own, as in Go."""
+    text = data.decode("utf-8", "surrogateescape")
+    return text if text.isprintable() else _ALONE.sub("\ufffd", text)
 
 
 def _escape(data: bytes, position: int) -> tuple[str, int]:
