@@ -198,8 +198,9 @@ def stream_snapshot(engine: JetStream, request: Request) -> Fields:
     """Answer STREAM.SNAPSHOT; the chunks follow."""
     if is_empty(request.body):
         raise apierrors.bad_request()
+    stream = the_stream(engine, request)
     asked = decode(engine, request.body, snapshots.REQUEST)
-    return engine.snapshots.begin(the_stream(engine, request), asked, request.client)
+    return engine.snapshots.begin(stream, asked, request.client)
 
 
 async def stream_restore(engine: JetStream, request: Request) -> Fields:
