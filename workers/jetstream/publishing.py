@@ -160,6 +160,8 @@ class Publisher:
         publish_checks.record_size(config, subject, block, payload)
         if config.sealed:
             raise apierrors.stream_sealed()
+        if not is_sourced:
+            publish_checks.message_size(config, block, payload)
         increment = None
         if block:
             block = headers.remove(block, headers.CLIENT_INFO)
