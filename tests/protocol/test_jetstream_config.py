@@ -15,7 +15,7 @@ pytestmark = pytest.mark.servers("nats-server")
 
 CREATE, UPDATE = "CREATE", "UPDATE"
 SECOND = 1_000_000_000
-RANDOM_STREAMS = 500
+RANDOM_STREAMS = 150
 
 
 class Oracle:
@@ -440,5 +440,15 @@ def test_random_configurations_are_answered_as_nats_server_answers(oracle, seed)
     for index in range(RANDOM_STREAMS):
         before = random_members(rng, 5)
         changes = random_members(rng, 3)
-        steps = [create(**before), create(**before), update(**{**before, **changes}), update(**changes)]
+        origin = create(
+            "@x", subjects=["@x.>"], allow_direct=rng.random() < 0.5, max_msg_size=rng.choice([0, 400])
+        )
+        steps = [
+            origin,
+            create(**before),
+            create(**before),
+            update(**{**before, **changes}),
+            update(**changes),
+            update("@x", **random_members(rng, 3)),
+        ]
         play(server, ConfigModel(version), f"R{seed}x{index}", steps)
