@@ -69,7 +69,7 @@ class Publisher:
         transform = config.subject_transform
         self._transform = make_transform(transform.src, transform.dest) if transform else None
         republish = config.republish
-        self._republisher = Republisher(config.name, republish) if republish else None
+        self._republisher = Republisher(config.name, republish) if republish and republish.dest else None
         self.allows_rollup = config.allow_rollup_hdrs and not config.deny_purge
         if config.duplicate_window != self.dedup.window_ns:
             self.dedup.set_window(config.duplicate_window)
