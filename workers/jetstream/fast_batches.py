@@ -155,7 +155,7 @@ class FastBatches:
         batch = self._batches.get(operation.batch_id)
         if batch is not None:
             return batch
-        if operation.sequence != 1:
+        if operation.sequence != 1 or operation.kind == PING:
             raise apierrors.batch_publish_unknown_batch_id()
         if len(self._batches) >= BATCHES_PER_STREAM_MAX or self._opened.batches >= BATCHES_MAX:
             raise apierrors.batch_publish_too_many_inflight()
@@ -185,11 +185,10 @@ class FastBatches:
         batch.last += 1
         if batch.last == operation.sequence:
             return True
-        if operation.sequence > batch.last:
-            self._tell_gap(reply, batch.last, operation.sequence)
-            if batch.is_gap_ok:
-                batch.last = operation.sequence
-                return True
+        self._tell_gap(reply, batch.last, operation.sequence)
+        if operation.sequence > batch.last and batch.is_gap_ok:
+            batch.last = operation.sequence
+            return True
         batch.last -= 1
         self._finish(batch, operation.batch_id, reply)
         return False

@@ -10,7 +10,7 @@ Acknowledgements wait in batches, one per round of the store: `Acks.committed` c
 """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 
 from storage.reader cimport message_id_of
@@ -272,7 +272,11 @@ cdef class StreamIngest(Sink):
         cdef int64_t now_ns = real_time_ns()
         cdef int64_t sequence
         cdef uint64_t known
+        if reply_length > 4 and memcmp(reply + reply_length - 4, <const char*>b".$FI", 4) == 0:
+            return 0                           # part of a fast batch
         if header_size:
+            if header_size > 8 and headers[8] != c"\r":
+                return 0                       # a status, which is not stored
             if server_headers(headers, header_size):
                 id = message_id_of(headers, header_size, &id_length)
                 if id is NULL or server_headers(headers, header_size) > 1:
