@@ -1,7 +1,7 @@
-"""Stream configurations: what nats-server answers to CREATE and UPDATE, midge's modules make of the body.
+"""Stream configurations: what brokers answer to CREATE and UPDATE, midge's modules make of the same body.
 
-nats-server is asked over the wire; the other side is support/jetstream_config_model.py, which runs the very
-functions that the broker runs. `@` in a step stands for a prefix of its own, so that no name is used twice.
+The other side is support/jetstream_config_model.py, which runs the very functions that midge runs; nats-server
+keeps them honest. `@` in a step stands for a prefix of its own, so that no name is used twice.
 """
 
 import json
@@ -10,8 +10,6 @@ import random
 import pytest
 from support.broker import Broker
 from support.jetstream_config_model import ConfigModel
-
-pytestmark = pytest.mark.servers("nats-server")
 
 CREATE, UPDATE = "CREATE", "UPDATE"
 SECOND = 1_000_000_000

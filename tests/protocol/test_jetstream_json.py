@@ -1,4 +1,4 @@
-"""Bodies that are no configuration: midge's reader says about each what nats-server says."""
+"""Bodies that are no configuration: brokers refuse each in the same words as midge's reader."""
 
 import json
 
@@ -7,8 +7,6 @@ from support.broker import Broker
 
 from workers.jetstream.apierrors import ApiError
 from workers.jetstream.stream_config import StreamConfig
-
-pytestmark = pytest.mark.servers("nats-server")
 
 SUBJECT = b"$JS.API.STREAM.CREATE.NOBODY"
 DEEP = 10_001

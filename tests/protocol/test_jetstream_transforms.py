@@ -1,4 +1,4 @@
-"""Subject transforms: the subject under which nats-server stores a message is the one that midge computes."""
+"""Subject transforms: the subject under which brokers store a message is the one that midge's module computes."""
 
 import json
 
@@ -6,8 +6,6 @@ import pytest
 from support.broker import Broker
 
 from workers.jetstream.transforms import SubjectTransform
-
-pytestmark = pytest.mark.servers("nats-server")
 
 CASES = [
     (
