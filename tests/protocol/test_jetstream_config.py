@@ -1,7 +1,7 @@
 """Stream configurations: what brokers answer to CREATE and UPDATE, midge's modules make of the same body.
 
-The other side is support/jetstream_config_model.py, which runs the very functions that midge runs; nats-server
-keeps them honest. `@` in a step stands for a prefix of its own, so that no name is used twice.
+The other side is support/jetstream_config_model.py, which runs the very functions that midge runs. `@` in a
+step stands for a prefix of its own, so that no name is used twice.
 """
 
 import json

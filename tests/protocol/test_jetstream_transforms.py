@@ -1,4 +1,4 @@
-"""Subject transforms: the subject under which brokers store a message is the one that midge's module computes."""
+"""Subject transforms: the subject under which brokers store a message is the one that midge computes."""
 
 import json
 
