@@ -220,6 +220,7 @@ async def test_streams_survive_a_restart(start, connect):
         assert (await js.publish(f"keep{number}", b"payload")).seq == 61
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # nats-py leaves sockets
 @pytest.mark.servers("midge-2", "midge-4")
 async def test_a_killed_worker_comes_back_with_its_streams_and_nothing_is_lost(start, connect):
     """Publishers and administrators on other workers only wait; those of the dead worker reconnect."""
