@@ -6,7 +6,7 @@ Memory is bounded by the longest message whatever the length of the archive.
 
 from collections.abc import Iterable, Iterator
 
-from workers.jetstream.archive import entries
+from workers.jetstream.archive import entries, entry_codec
 from workers.jetstream.archive.block_archive import BlockArchiveReader
 from workers.jetstream.archive.entries import EntryReader
 from workers.jetstream.archive.errors import ArchiveError
@@ -33,12 +33,12 @@ def write(
     """
     frames = FrameWriter()
     yield from frames.write(entries.MAGIC)
-    yield from frames.write(entries.entry(entries.STATE_NAME.encode(), created_ns, 0, b"", state))
+    yield from frames.write(entry_codec.encode(entries.STATE_NAME.encode(), created_ns, 0, b"", state))
     for consumer in consumers:
         name = (entries.CONSUMER_PREFIX + consumer.name).encode()
-        yield from frames.write(entries.entry(name, created_ns, 0, b"", consumer.definition))
+        yield from frames.write(entry_codec.encode(name, created_ns, 0, b"", consumer.definition))
     for count, (sequence, timestamp_ns, subject, headers, payload) in enumerate(messages, 1):
-        yield from frames.write(entries.entry(subject, timestamp_ns, sequence, headers, payload))
+        yield from frames.write(entry_codec.encode(subject, timestamp_ns, sequence, headers, payload))
         if count % MESSAGES_PER_PIECE == 0:
             yield b""
     yield from frames.write(entries.END)

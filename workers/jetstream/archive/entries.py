@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import orjson
 
+from workers.jetstream.archive import entry_codec
 from workers.jetstream.archive.errors import ArchiveError
 from workers.jetstream.archive.items import ArchivedMessage, Bounds, ConsumerRecord, Item, StreamFacts
 
@@ -26,18 +27,6 @@ NAME_BYTES_MAX = 0xFFFF
 DOCUMENT_BYTES_MAX = 64 << 20
 INVALID = "archive: invalid archive stream"
 SEQUENCE_MAX = (1 << 64) - 1
-
-
-def uvarint(value: int) -> bytes:
-    """Return a number of 0 or more as a varint."""
-    if value < 0x80:
-        return bytes((value,))
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def read_uvarint(buffer: bytes | bytearray, at: int) -> tuple[int, int]:
@@ -62,24 +51,7 @@ def read_uvarint(buffer: bytes | bytearray, at: int) -> tuple[int, int]:
     return value, at
 
 
-def entry(name: bytes, timestamp_ns: int, sequence: int, headers: bytes, payload: bytes) -> bytes:
-    """Return one entry; `timestamp_ns` is a signed 64-bit number."""
-    zigzag = timestamp_ns << 1 if timestamp_ns >= 0 else (-timestamp_ns << 1) - 1
-    return b"".join(
-        (
-            uvarint(len(name)),
-            uvarint(zigzag),
-            uvarint(sequence),
-            uvarint(len(headers)),
-            uvarint(len(payload)),
-            name,
-            headers,
-            payload,
-        )
-    )
-
-
-END = entry(b"", 0, 0, b"", b"")
+END = entry_codec.encode(b"", 0, 0, b"", b"")
 
 
 class EntryReader:
@@ -137,14 +109,13 @@ class EntryReader:
         """Return the entry at `at` and where it ends, or None: it is not whole, `_needed` says how long."""
         buffer, start = self._buffer, at
         try:
-            name_size, at = read_uvarint(buffer, at)
-            zigzag, at = read_uvarint(buffer, at)
-            sequence, at = read_uvarint(buffer, at)
-            headers_size, at = read_uvarint(buffer, at)
-            payload_size, at = read_uvarint(buffer, at)
-        except IndexError:
+            head = entry_codec.decode_head(buffer, at)
+        except ValueError as error:
+            raise ArchiveError(f"{INVALID}: {error}") from error
+        if head is None:
             self._needed = len(buffer) - start + 1
             return None
+        name_size, timestamp_ns, sequence, headers_size, payload_size, at = head
         size_max = self._message_bytes_max if sequence else DOCUMENT_BYTES_MAX
         if name_size > NAME_BYTES_MAX:
             raise ArchiveError(f"{INVALID}: name of {name_size} bytes")
@@ -154,24 +125,20 @@ class EntryReader:
                 if sequence
                 else f"{INVALID}: entry of {headers_size + payload_size} bytes"
             )
-        headers_at = at + name_size
-        payload_at = headers_at + headers_size
-        end = payload_at + payload_size
+        end = at + name_size + headers_size + payload_size
         if end > len(buffer):
             self._needed = end - start
             return None
         self._needed = 0
-        name = bytes(buffer[at:headers_at])
+        name, headers, payload = entry_codec.split(buffer, at, name_size, headers_size, payload_size)
         if sequence and self._facts is not None and not self._consumers_left:
-            timestamp_ns = zigzag >> 1 if not zigzag & 1 else -(zigzag + 1 >> 1)
-            headers, payload = bytes(buffer[headers_at:payload_at]), bytes(buffer[payload_at:end])
             return self._message(sequence, timestamp_ns, name, headers, payload), end
         if self._facts is not None and not self._consumers_left:
-            if zigzag or headers_size or payload_size:
+            if timestamp_ns or headers_size or payload_size:
                 raise ArchiveError("expected message sequence")
             self.is_complete = True
             return Bounds(self._facts.first_sequence, max(self._facts.last_sequence, self._last)), end
-        return self._document(name.decode("utf-8", "replace"), bytes(buffer[headers_at:end])), end
+        return self._document(name.decode("utf-8", "replace"), headers + payload), end
 
     def _message(
         self, sequence: int, timestamp_ns: int, subject: bytes, headers: bytes, payload: bytes
