@@ -1,0 +1,92 @@
+"""The compiled core of one consumer: what it delivers next, and to whom."""
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from storage.consumer cimport ConsumerStore
+from storage.reader cimport record_view_t
+from storage.stream cimport StreamStore
+from storage.subjects cimport SubjectFilter
+from workers.jetstream.ingest cimport Acks
+from workers.model cimport Message, Plane
+from workers.outbox cimport Target
+from workers.sinks cimport Sink
+
+
+cdef class Request:
+    cdef readonly bytes reply
+    cdef public int64_t remaining          # messages; -1: no end
+    cdef public int64_t bytes_left         # -1: no limit
+    cdef public uint64_t delivered
+    cdef public uint64_t bytes             # of messages delivered: subject, reply, headers, payload
+    cdef public object info
+    cdef Target target
+
+
+cdef class Pumps:
+    cdef list ready
+
+    cdef int add(self, ConsumerCore core) except -1
+
+
+cdef class Audience:
+    cdef dict waiting                      # ConsumerCore -> None, in the order they came
+
+
+cdef class ConsumerCore:
+    cdef Plane* plane
+    cdef Acks acks
+    cdef Pumps pumps
+    cdef Audience audience
+    cdef readonly object stream
+    cdef readonly object policy
+    cdef readonly str name
+    cdef readonly ConsumerStore state
+    cdef StreamStore store
+    cdef SubjectFilter filter
+    cdef readonly list requests
+    cdef Py_ssize_t turn                   # whose turn it is among them
+    cdef public int64_t max_ack_pending    # -1: no limit
+    cdef public int64_t max_deliver        # -1: no limit
+    cdef public bint headers_only
+    cdef public bint is_paused
+    cdef public bint chooses               # the policy picks the request of every message
+    cdef public bytes extra_headers        # lines for every message, each with its CR LF
+    cdef readonly bint is_ready            # in Pumps.ready
+    cdef bint acknowledges                 # it has an ack policy
+    cdef int mode                          # Retention
+    cdef readonly uint64_t next_sequence   # first stream sequence not looked at
+    cdef object initial                    # sequences to deliver before those from next_sequence on, or None
+    cdef object redeliveries               # deque of sequences
+    cdef set redelivering                  # the same
+    cdef uint64_t unseen                   # matching messages from next_sequence on, up to counted_to
+    cdef uint64_t counted_to
+    cdef uint64_t removed                  # of the stream, when they were counted
+    cdef bint is_counted
+    cdef uint8_t* reply                    # "$JS.ACK.<stream>.<consumer>." and room for the numbers
+    cdef uint32_t reply_head
+
+    cdef uint64_t upcoming(self) except? 0
+    cdef uint64_t count_unseen(self) except? 0xFFFFFFFFFFFFFFFF
+    cdef uint64_t count_initial(self)
+    cdef bytes changed_headers(self, bytes headers, uint32_t payload_bytes)
+    cdef Request choose(self)
+    cdef int drop(self, Request request, int reason) except -1
+    cdef int send(self, Request request, const record_view_t* view, uint32_t deliveries, uint64_t pending,
+                  int64_t now_ns) except -2
+    cdef int deliver_next(self, int64_t now_ns) except -2
+    cdef uint64_t next_redelivery(self) except? 0
+    cdef int advance(self, uint64_t sequence) except -1
+    cdef uint32_t write_reply(self, const record_view_t* view, uint32_t deliveries, uint64_t consumer_sequence,
+                              uint64_t pending) noexcept
+    cdef int remove_acknowledged(self, uint64_t sequence) except -1
+
+
+cdef class AckSink(Sink):
+    cdef dict cores                        # consumer's name as bytes -> ConsumerCore
+    cdef bytes last_name
+    cdef ConsumerCore last
+    cdef Acks acks
+    cdef object stream
+
+    cdef ConsumerCore core_of(self, const uint8_t* name, uint32_t length)
+    cdef int touch(self) except -1
+    cdef int answer(self, const uint8_t* reply, uint32_t length) except -1

@@ -1,0 +1,590 @@
+# cython: language_level=3, embedsignature=True, wraparound=False
+"""The compiled core of one consumer: what it delivers next, and to whom.
+
+A core holds requests: waiting pull requests, or the one request of a push consumer. `pump` gives them messages in turn,
+first what is to be delivered again, then what the stream has from `next_sequence` on, and stops where nothing is left,
+at the limit of unacknowledged messages, or when a client or a ring is full. No Python object is made for a message.
+
+What a consumer may do and when is its policy's affair (consumer.py); the core calls it when a request has come to its
+end or a message to its last delivery. A core with something to do is in `Pumps`, which the engine runs after each round,
+so idle consumers cost nothing.
+"""
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memchr, memcmp, memcpy
+
+from collections import deque
+
+from storage.consumer cimport ConsumerStore
+from storage.pending cimport pending_t
+from storage.queries cimport count_from, next_match
+from storage.reader cimport record_view_t
+from storage.subjects cimport SubjectFilter
+from workers.dataplane cimport DataPlane
+from workers.model cimport Message
+from workers.octets cimport must_malloc
+from workers.outbox cimport send_message, send_shown, target_route, write_decimal
+from workers.peers cimport peers_backlogged
+from workers.sinks cimport Sink, message_payload, message_reply
+
+FILLED, TOO_LARGE, GONE = range(3)
+"""Why a request has ended: it has all its messages, the next one is larger than what is left of its bytes, nobody
+listens to its reply subject any more."""
+
+KEEP, WORK_QUEUE, INTEREST = range(3)
+"""What an acknowledgement does to the stream: nothing, the message goes, it goes when no other consumer wants it."""
+
+
+cdef enum Retention:
+    RETENTION_KEEP = 0
+    RETENTION_WORK_QUEUE = 1
+    RETENTION_INTEREST = 2
+
+
+cdef enum End:
+    END_FILLED = 0
+    END_TOO_LARGE = 1
+    END_GONE = 2
+
+
+cdef enum:
+    NUMBERS_MAX = 5 * 21
+    PUMP_COUNT = 2048              # messages of one consumer before others get their turn
+    ACK_NUMBERS = 5                # tokens behind the consumer's name
+
+
+cdef class Request:
+    """A waiting pull request, or the target of a push consumer."""
+
+    def __init__(self, bytes reply not None, int64_t remaining=1, int64_t bytes_left=-1, info=None):
+        """Ask for messages to `reply`.
+
+        Args:
+            remaining: messages; -1: no end. bytes_left: -1: no limit. info: the policy's own.
+        """
+        self.reply, self.remaining, self.bytes_left, self.info = reply, remaining, bytes_left, info
+        self.target.subject = <uint8_t*>self.reply
+        self.target.subject_length = <uint32_t>len(reply)
+
+
+# ---- whose turn it is ------------------------------------------------------------------------------------------
+
+cdef class Pumps:
+    """The consumers of one worker that have something to do."""
+
+    def __init__(self):
+        """Begin with none."""
+        self.ready = []
+
+    def __len__(self):
+        return len(self.ready)
+
+    cdef int add(self, ConsumerCore core) except -1:
+        if not core.is_ready:
+            core.is_ready = True
+            self.ready.append(core)
+        return 0
+
+    def run(self):
+        """Let every ready consumer's policy pump once; return whether some have more to do."""
+        cdef list ready = self.ready
+        cdef ConsumerCore core
+        self.ready = []
+        for core in ready:
+            core.is_ready = False
+        for core in ready:
+            core.policy.pump()
+        return len(self.ready) > 0
+
+
+cdef class Audience:
+    """The consumers of one stream that wait for messages."""
+
+    def __init__(self):
+        """Begin with none."""
+        self.waiting = {}
+
+    def wake(self):
+        """Have those pumped for which the stream has something new."""
+        cdef ConsumerCore core
+        for core in self.waiting:
+            if not core.is_ready and (core.filter.matches_all or core.upcoming()):
+                core.pumps.add(core)
+
+
+# ---- one consumer ----------------------------------------------------------------------------------------------
+
+cdef class ConsumerCore:
+    """What one consumer delivers next, and to whom."""
+
+    def __init__(self, DataPlane data_plane not None, Acks acks not None, Pumps pumps not None,
+                 Audience audience not None, stream, policy, str name not None, ConsumerStore state not None, filters,
+                 *, bint acknowledges, int mode=KEEP):
+        """Go on where `state` stands.
+
+        Args:
+            audience: of the stream. stream: workers.jetstream.stream.Stream. policy: see consumer.py.
+            filters: subjects; none for all of the stream.
+            acknowledges: messages are pending until they are acknowledged.
+            mode: KEEP, WORK_QUEUE or INTEREST.
+        """
+        cdef bytes head = b"$JS.ACK.%b.%b." % (stream.name.encode(), name.encode())
+        self.plane = data_plane.plane
+        self.acks, self.pumps, self.audience = acks, pumps, audience
+        self.stream, self.policy, self.name, self.state = stream, policy, name, state
+        self.store = stream.store
+        self.acknowledges, self.mode = acknowledges, mode
+        self.max_ack_pending = self.max_deliver = -1
+        self.extra_headers = b""
+        self.requests = []
+        self.redeliveries = deque()
+        self.redelivering = set()
+        self.next_sequence = state.delivered_stream + 1
+        self.reply_head = <uint32_t>len(head)
+        self.reply = <uint8_t*>must_malloc(self.reply_head + NUMBERS_MAX)
+        memcpy(self.reply, <const uint8_t*>head, self.reply_head)
+        self.set_filters(filters)
+
+    def __dealloc__(self):
+        free(self.reply)
+
+    def set_filters(self, filters):
+        """Deliver from now on only what matches one of these subjects; none: everything."""
+        self.filter = SubjectFilter(self.store.subjects, [subject.encode() for subject in filters] or [b">"])
+        self.is_counted = False
+        self.wake()
+
+    def begin_with(self, sequences, uint64_t following):
+        """Deliver these messages first, then those from sequence `following` on: the last of each subject."""
+        self.initial = deque(sequences)
+        self.next_sequence = following
+        self.is_counted = False
+
+    def reset(self, uint64_t sequence):
+        """Begin anew at a stream sequence, with nothing pending."""
+        self.state.reset_c(sequence)
+        self.next_sequence = sequence
+        self.initial = None
+        self.redeliveries.clear()
+        self.redelivering.clear()
+        self.is_counted = False
+        self.wake()
+
+    # ---- what it knows
+
+    @property
+    def num_pending(self):
+        """How many messages it has still to deliver for the first time."""
+        return self.count_unseen() + self.count_initial()
+
+    cdef uint64_t count_initial(self):
+        return <uint64_t>len(self.initial) if self.initial else 0
+
+    cdef uint64_t count_unseen(self) except? 0xFFFFFFFFFFFFFFFF:
+        """Count the matching messages from next_sequence on: all of them when messages went, else only new ones."""
+        cdef uint64_t last = self.store.last_sequence
+        # Grows with every message that is removed, so it tells whether any was.
+        cdef uint64_t removed = last - self.store.messages
+        if not self.is_counted or removed != self.removed:
+            self.unseen = count_from(self.store, self.filter, self.next_sequence)
+        elif last > self.counted_to:
+            self.unseen += count_from(self.store, self.filter, max(self.counted_to + 1, self.next_sequence))
+        self.is_counted = True
+        self.removed = removed
+        self.counted_to = last
+        return self.unseen
+
+    @property
+    def has_redeliveries(self):
+        """Whether messages wait to be delivered again."""
+        return len(self.redeliveries) > 0
+
+    @property
+    def num_ack_pending(self):
+        """How many messages are delivered and not acknowledged."""
+        return self.state.pending_count
+
+    def deliveries(self, uint64_t sequence):
+        """Return how often a pending message was delivered; 0: it is not pending."""
+        cdef pending_t* one = self.state.find(sequence)
+        return one.deliveries if one is not NULL else 0
+
+    def oldest_ns(self):
+        """Return when the message was delivered that has been pending longest since; 0: none is pending."""
+        cdef pending_t* one = self.state.oldest()
+        return one.timestamp_ns if one is not NULL else 0
+
+    def due(self, int64_t before_ns):
+        """Return the pending messages whose last delivery was before a time, the longest ago first."""
+        cdef list found = []
+        cdef pending_t* one = self.state.oldest()
+        while one is not NULL and one.timestamp_ns < before_ns:
+            if one.sequence not in self.redelivering:
+                found.append(one.sequence)
+            one = self.state.younger(one)
+        return found
+
+    # ---- what it is told
+
+    def add_request(self, Request request not None):
+        """Give messages to one more request."""
+        request.target.account = <uint32_t>self.stream.account
+        self.requests.append(request)
+        self.audience.waiting[self] = None
+        self.wake()
+
+    def remove_request(self, Request request not None):
+        """Forget a request, if it has not ended."""
+        cdef Py_ssize_t at
+        for at in range(len(self.requests)):
+            if self.requests[at] is request:
+                del self.requests[at]
+                if at < self.turn:
+                    self.turn -= 1
+                break
+        if not self.requests:
+            self.audience.waiting.pop(self, None)
+
+    def wake(self):
+        """Have it pumped soon, if it has anybody to deliver to."""
+        if self.requests:
+            self.pumps.add(self)
+
+    def redeliver(self, uint64_t sequence):
+        """Deliver a pending message again as soon as possible."""
+        if sequence not in self.redelivering:
+            self.redelivering.add(sequence)
+            self.redeliveries.append(sequence)
+            self.wake()
+
+    def wait_anew(self, uint64_t sequence, int64_t now_ns):
+        """Let the time to acknowledge a message begin again."""
+        self.state.restart_wait(sequence, now_ns)
+
+    def acknowledge(self, uint64_t sequence, uint64_t consumer_sequence):
+        """Acknowledge a message, or with ack policy all everything up to it; return how many it were."""
+        cdef int count
+        cdef pending_t* one
+        cdef list gone = None
+        if self.mode != RETENTION_KEEP:
+            gone = []
+            one = self.state.find(sequence) if self.policy.acks_one else self.state.lowest()
+            while one is not NULL and one.sequence <= sequence:
+                gone.append(one.sequence)
+                one = self.state.after(one)
+        count = self.state.ack_c(consumer_sequence, sequence)
+        if count:
+            self.redelivering.discard(sequence)
+            if gone is not None:
+                for sequence in gone:
+                    self.remove_acknowledged(sequence)
+            self.wake()
+        return count
+
+    cdef int remove_acknowledged(self, uint64_t sequence) except -1:
+        if self.mode == RETENTION_INTEREST:
+            self.policy.acknowledged(sequence)
+            return 0
+        if self.store.delete(sequence):
+            # It lies before next_sequence, so what is counted stays right.
+            self.removed += 1
+        return 0
+
+    def saw_removal(self, uint64_t sequence):
+        """Take note that a message was removed, so that what was counted need not be counted again."""
+        if sequence < self.next_sequence and self.is_counted:
+            self.removed += 1
+
+    # ---- delivering
+
+    def pump(self, int64_t now_ns, int64_t count_max=PUMP_COUNT, int64_t bytes_max=-1):
+        """Deliver to the requests in turn; return how many messages went out.
+
+        Args:
+            count_max: messages, after which the others get their turn; it comes again by itself.
+            bytes_max: of messages, -1 for no limit; it does not come again by itself.
+        """
+        cdef int64_t sent = 0, size
+        if self.is_paused:
+            return 0
+        while self.requests:
+            if self.plane.backlogged or self.plane.pressed or sent >= count_max:
+                self.pumps.add(self)
+                break
+            if bytes_max == 0:
+                break
+            size = self.deliver_next(now_ns)
+            if size < 0:
+                continue
+            if size == 0:
+                break
+            sent += 1
+            if bytes_max > 0:
+                bytes_max = bytes_max - size if bytes_max > size else 0
+        return sent
+
+    cdef uint64_t next_redelivery(self) except? 0:
+        """Return the next message to deliver again, or 0; what was acknowledged or removed meanwhile is skipped."""
+        cdef uint64_t sequence
+        cdef pending_t* one
+        while self.redeliveries:
+            sequence = self.redeliveries[0]
+            one = self.state.find(sequence)
+            if one is NULL or sequence not in self.redelivering:
+                self.redeliveries.popleft()
+                self.redelivering.discard(sequence)
+                continue
+            if self.max_deliver >= 0 and <int64_t>one.deliveries >= self.max_deliver:
+                self.redeliveries.popleft()
+                self.redelivering.discard(sequence)
+                self.policy.exhausted(sequence, one.deliveries)
+                continue
+            return sequence
+        return 0
+
+    cdef uint64_t upcoming(self) except? 0:
+        """Return the next message to deliver for the first time, or 0."""
+        cdef uint64_t sequence
+        while self.initial:
+            sequence = self.initial[0]
+            if self.store.next_live(sequence) == sequence:
+                return sequence
+            self.initial.popleft()
+        self.initial = None
+        sequence = next_match(self.store, self.filter, self.next_sequence)
+        if sequence == 0 and self.next_sequence <= self.store.last_sequence:
+            # Nothing matches up to the end: look no more at what is there.
+            self.next_sequence = self.store.last_sequence + 1
+            self.is_counted = False
+        return sequence
+
+    cdef Request choose(self):
+        if self.chooses:
+            return self.policy.choose()
+        if self.turn >= len(self.requests):
+            self.turn = 0
+        return <Request>self.requests[self.turn]
+
+    cdef int drop(self, Request request, int reason) except -1:
+        self.remove_request(request)
+        self.policy.request_ended(request, reason)
+        return 0
+
+    cdef int deliver_next(self, int64_t now_ns) except -2:
+        """Deliver one message; return its bytes, 0 if there is none to deliver, or -1 to look again."""
+        cdef record_view_t view
+        cdef Request request
+        cdef pending_t* one
+        cdef uint32_t deliveries = 1
+        cdef uint64_t sequence = self.next_redelivery()
+        cdef uint64_t pending
+        cdef bint is_again = sequence != 0
+        if not is_again:
+            if self.acknowledges and self.max_ack_pending >= 0 \
+                    and <int64_t>self.state.pending_count >= self.max_ack_pending:
+                return 0
+            sequence = self.upcoming()
+            if sequence == 0:
+                return 0
+        request = self.choose()
+        if request is None:
+            return 0
+        if target_route(self.plane, &request.target).is_empty:
+            self.drop(request, END_GONE)
+            return -1
+        pending = self.count_unseen() + self.count_initial()
+        if pending and not is_again:
+            pending -= 1
+        if not self.store.peek(sequence, &view):
+            if is_again:
+                self.redelivering.discard(sequence)
+                self.state.ack_c(0, sequence)
+            else:
+                self.advance(sequence)
+            return -1
+        if is_again:
+            one = self.state.find(sequence)
+            deliveries = one.deliveries + 1
+            self.redeliveries.popleft()
+            self.redelivering.discard(sequence)
+        return self.send(request, &view, deliveries, pending, now_ns)
+
+    cdef int advance(self, uint64_t sequence) except -1:
+        """Count a message as looked at for the first time."""
+        if self.initial:
+            self.initial.popleft()
+            return 0
+        self.next_sequence = sequence + 1
+        if self.is_counted and self.unseen and sequence <= self.counted_to:
+            self.unseen -= 1
+        return 0
+
+    cdef uint32_t write_reply(self, const record_view_t* view, uint32_t deliveries, uint64_t consumer_sequence,
+                              uint64_t pending) noexcept:
+        """Write the numbers of the ack subject behind its head; return its length."""
+        cdef uint8_t* at = self.reply + self.reply_head
+        at += write_decimal(at, deliveries)
+        at[0] = c"."
+        at += 1 + write_decimal(at + 1, view.sequence)
+        at[0] = c"."
+        at += 1 + write_decimal(at + 1, consumer_sequence)
+        at[0] = c"."
+        at += 1 + write_decimal(at + 1, <uint64_t>view.timestamp_ns)
+        at[0] = c"."
+        at += 1 + write_decimal(at + 1, pending)
+        return <uint32_t>(at - self.reply)
+
+    cdef int send(self, Request request, const record_view_t* view, uint32_t deliveries, uint64_t pending,
+                  int64_t now_ns) except -2:
+        """Send one message to a request that has room for it; return as deliver_next does."""
+        cdef uint64_t consumer_sequence = self.state.delivered_consumer + 1
+        cdef uint64_t sequence = view.sequence
+        cdef uint32_t length
+        cdef int64_t size
+        cdef const uint8_t* headers = view.headers
+        cdef uint32_t headers_bytes = view.headers_bytes
+        cdef uint32_t payload_bytes = view.payload_bytes
+        cdef bytes block
+        length = self.write_reply(view, deliveries, consumer_sequence, pending)
+        size = view.subject_bytes + length + headers_bytes + payload_bytes
+        if request.bytes_left >= 0 and size > request.bytes_left:
+            if deliveries > 1:
+                self.redelivering.add(sequence)
+                self.redeliveries.appendleft(sequence)
+            self.drop(request, END_TOO_LARGE)
+            return -1
+        if self.headers_only or self.extra_headers:
+            block = self.changed_headers(headers[:headers_bytes], payload_bytes)
+            headers, headers_bytes = <const uint8_t*>block, <uint32_t>len(block)
+            if self.headers_only:
+                payload_bytes = 0
+        send_shown(self.plane, &request.target, view.subject, view.subject_bytes, self.reply, length, headers,
+                   headers_bytes, view.payload, payload_bytes)
+        self.state.delivered_c(consumer_sequence, sequence, deliveries, now_ns)
+        if deliveries == 1:
+            self.advance(sequence)
+        if not self.acknowledges and self.mode != RETENTION_KEEP:
+            self.remove_acknowledged(sequence)
+        request.delivered += 1
+        request.bytes += <uint64_t>size
+        if request.bytes_left >= 0:
+            request.bytes_left -= size
+        self.turn += 1
+        if request.remaining > 0:
+            request.remaining -= 1
+            if request.remaining == 0:
+                self.drop(request, END_FILLED)
+        return <int>size
+
+    cdef bytes changed_headers(self, bytes headers, uint32_t payload_bytes):
+        """Return the stored header block with what this consumer adds."""
+        cdef bytes added = self.extra_headers
+        if self.headers_only:
+            added += b"Nats-Msg-Size: %d\r\n" % payload_bytes
+        if not headers:
+            return b"NATS/1.0\r\n" + added + b"\r\n"
+        return headers[:len(headers) - 2] + added + b"\r\n"
+
+
+# ---- acknowledgements ------------------------------------------------------------------------------------------
+
+cdef int64_t read_number(const uint8_t* at, const uint8_t* end) noexcept nogil:
+    """Return the decimal number, or -1 if it is none."""
+    cdef int64_t value = 0
+    if at == end or end - at > 18:
+        return -1
+    while at < end:
+        if at[0] < c"0" or at[0] > c"9":
+            return -1
+        value = 10 * value + at[0] - c"0"
+        at += 1
+    return value
+
+
+cdef class AckSink(Sink):
+    """Takes the acknowledgements of a stream's consumers."""
+
+    def __init__(self, stream):
+        """Serve the consumers of a stream."""
+        self.stream = stream
+        self.acks = stream.engine.acks
+        self.cores = {}
+
+    def add(self, ConsumerCore core not None):
+        """Serve one more consumer."""
+        self.cores[core.name.encode()] = core
+        self.last = None
+
+    def remove(self, ConsumerCore core not None):
+        """Take nothing more for a consumer."""
+        self.cores.pop(core.name.encode(), None)
+        self.last = None
+
+    cdef int take(self, const Message* message) except -1:
+        cdef const uint8_t* starts[16]
+        cdef const uint8_t* at = message.subject
+        cdef const uint8_t* end = at + message.subject_length
+        cdef const uint8_t* payload = message.tail + message.tail_length - 2 - message.size
+        cdef uint32_t length = message.size
+        cdef int tokens = 0, name
+        cdef int64_t sequence, consumer_sequence
+        cdef ConsumerCore core
+        while at is not NULL and tokens < 16:
+            starts[tokens] = at
+            tokens += 1
+            at = <const uint8_t*>memchr(at, c".", <size_t>(end - at))
+            if at is not NULL:
+                at += 1
+        # Either form: nine tokens, or eleven and more with domain and account before the stream.
+        name = 3 if tokens == 9 else 5
+        if tokens != 9 and tokens < 11:
+            return 0
+        core = self.core_of(starts[name], <uint32_t>(starts[name + 1] - starts[name] - 1))
+        sequence = read_number(starts[name + 2], starts[name + 3] - 1)
+        consumer_sequence = read_number(starts[name + 3], starts[name + 4] - 1)
+        if core is None or sequence <= 0 or consumer_sequence <= 0:
+            return 0
+        if message.header_size > 0:
+            payload += message.header_size
+            length -= <uint32_t>message.header_size
+        if not (length == 0 or (length == 4 and memcmp(payload, b"+ACK", 4) == 0)
+                or (length == 3 and memcmp(payload, b"+OK", 3) == 0)):
+            core.policy.ack_command(message_payload(message), sequence, consumer_sequence,
+                                    read_number(starts[name + 1], starts[name + 2] - 1), message_reply(message))
+            return 0
+        if <uint64_t>sequence > core.state.delivered_stream:
+            return 0
+        core.acknowledge(<uint64_t>sequence, <uint64_t>consumer_sequence)
+        self.touch()
+        if message.reply_length:
+            self.answer(message.reply, message.reply_length)
+        return 0
+
+    cdef ConsumerCore core_of(self, const uint8_t* name, uint32_t length):
+        if self.last is not None and length == <uint32_t>len(self.last_name) \
+                and memcmp(name, <const uint8_t*>self.last_name, length) == 0:
+            return self.last
+        self.last_name = name[:length]
+        self.last = self.cores.get(self.last_name)
+        return self.last
+
+    cdef int touch(self) except -1:
+        self.stream.ingest.touch()
+        return 0
+
+    cdef int answer(self, const uint8_t* reply, uint32_t length) except -1:
+        """Confirm an acknowledgement once it is durable."""
+        if self.stream.is_durable:
+            return self.acks.add(self.account, reply, length, NULL, 0)
+        send_message(self.plane, self.account, reply, length, NULL, 0, NULL, 0, NULL, 0)
+        return 0
+
+
+# ---- holding up ------------------------------------------------------------------------------------------------
+
+def is_held_up(DataPlane data_plane not None):
+    """Return whether deliveries have to wait: a ring to another worker or a client is full. Asking clears the mark."""
+    cdef bint held = data_plane.plane.pressed or peers_backlogged(data_plane.plane)
+    data_plane.plane.pressed = 0
+    data_plane.plane.backlogged = 0
+    return held
