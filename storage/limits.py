@@ -11,6 +11,9 @@ MAXIMUM_MESSAGES = -2
 MAXIMUM_BYTES = -3
 MAXIMUM_PER_SUBJECT = -4
 
+# The expires_ns of a message that max_age_ns does not count for.
+NEVER_NS = (1 << 63) - 1
+
 REFUSALS = {
     TOO_LARGE: "message size exceeds maximum allowed",
     MAXIMUM_MESSAGES: "maximum messages exceeded",

@@ -19,7 +19,7 @@ from libc.string cimport memcpy, memset
 
 from storage.errors import RecordDamaged
 from storage.limits import (
-    MAXIMUM_BYTES, MAXIMUM_MESSAGES, MAXIMUM_PER_SUBJECT, TOO_LARGE, StreamLimits, StreamState,
+    MAXIMUM_BYTES, MAXIMUM_MESSAGES, MAXIMUM_PER_SUBJECT, NEVER_NS, TOO_LARGE, StreamLimits, StreamState,
 )
 
 from storage.index cimport StreamIndex
@@ -522,8 +522,8 @@ cdef class StreamStore(StreamReader):
     def expire(self, int64_t now_ns, *, Py_ssize_t count_max=1000):
         """Take out messages whose time is over; return [(sequence, subject, it was the last of its subject)].
 
-        Both limits count: the stream's max_age_ns and each message's own expires_ns. At most `count_max` at
-        a time.
+        Both limits count: the stream's max_age_ns and each message's own expires_ns, which is NEVER_NS for one
+        that stays whatever its age. At most `count_max` at a time.
         """
         cdef list out = []
         cdef Segment segment
@@ -534,12 +534,18 @@ cdef class StreamStore(StreamReader):
             segment = self.segment_of(sequence)
             if segment is not None and not segment.is_dead(<uint32_t>(sequence - segment.base)):
                 self.expire_one(segment, sequence, out)
-        while max_age_ns and self.messages and len(out) < count_max:
-            segment = self.segment_of(self.first_sequence)
+        never = None
+        sequence = self.first_sequence
+        while max_age_ns and self.messages and sequence <= self.last_sequence and len(out) < count_max:
+            segment = self.segment_of(sequence)
             self.ensure(segment)
-            if segment.timestamp[self.first_sequence - segment.base] > now_ns - max_age_ns:
+            if segment.timestamp[sequence - segment.base] > now_ns - max_age_ns:
                 break
-            self.expire_one(segment, self.first_sequence, out)
+            if never is None:
+                never = {one for expires_ns, one in self.expiries if expires_ns == NEVER_NS}
+            if sequence not in never:
+                self.expire_one(segment, sequence, out)
+            sequence = self.next_live(sequence + 1)
         return out
 
     cdef int expire_one(self, Segment segment, uint64_t sequence, list out) except -1:

@@ -12,6 +12,7 @@ from storage.limits import (
     MAXIMUM_BYTES,
     MAXIMUM_MESSAGES,
     MAXIMUM_PER_SUBJECT,
+    NEVER_NS,
     REFUSALS,
     TOO_LARGE,
     StreamLimits,
@@ -140,6 +141,19 @@ def test_a_replacement_under_discard_new_is_taken_when_it_frees_the_place(make: 
     ]
 
 
+def test_a_replacement_under_discard_new_must_not_be_larger_when_bytes_are_short(make: Make) -> None:
+    stream = make(max_bytes=100, max_messages_per_subject=1, discard_new=True)
+    assert [stream.append(b"a", b"", b"x" * size, 1) for size in (60, 61, 50)] == [1, MAXIMUM_BYTES, 2]
+
+
+def test_lower_limits_evict_nothing_under_discard_new(make: Make) -> None:
+    stream = make(discard_new=True)
+    fill(stream, 5)
+    stream.apply_limits(StreamLimits(max_messages=3, discard_new=True))
+    assert stream.enforce_limits() == 0
+    assert stream.messages == 5
+
+
 def test_messages_expire_by_age_and_by_their_own_time(make: Make) -> None:
     stream = make(max_age_ns=100)
     stream.append(b"a", b"", b"", 1000, expires_ns=1010)
@@ -174,7 +188,8 @@ def test_a_snapshot_shows_the_stream_as_it_was(make: Make) -> None:
 def test_skipped_sequences_hold_nothing(make: Make) -> None:
     stream = make()
     fill(stream, 2)
-    stream.skip_to(200_000, 5)
+    stream.skip_to(200_000, 1500)
+    assert stream.state().last_ts_ns == 1500
     assert stream.append(b"a", b"", b"x", 2000) == 200_001
     assert stream.state().num_deleted == 199_998
     assert [message.sequence for message in stream.read(1, 9)] == [1, 2, 200_001]
@@ -194,3 +209,13 @@ def test_real_files_and_threads_give_the_same(tmp_path: Path) -> None:
     assert store.streams["s"].control.definition == b"definition"
     assert len(store.streams["s"].stream.read(1, 10_000)) == 5000
     store.close()
+
+
+def test_a_message_that_never_ends_outlives_the_age_limit(make: Make) -> None:
+    stream = make(max_age_ns=100)
+    stream.append(b"a", b"", b"", 1000)
+    stream.append(b"kept", b"", b"", 1001, expires_ns=NEVER_NS)
+    stream.append(b"a", b"", b"", 1002)
+    assert [sequence for sequence, _, _ in stream.expire(5000)] == [1, 3]
+    assert stream.expire(5000) == []
+    assert stream.get(2) is not None

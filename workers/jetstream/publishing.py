@@ -10,11 +10,12 @@ Source: nats-server server/stream.go, processJetStreamMsg.
 from __future__ import annotations
 
 import logging
+from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 from storage import queries
 from storage.errors import StorageError
-from storage.limits import MAXIMUM_PER_SUBJECT, REFUSALS, TOO_LARGE
+from storage.limits import MAXIMUM_PER_SUBJECT, NEVER_NS, REFUSALS, TOO_LARGE
 from workers.jetstream import apierrors, counters, gojson, headers, publish_checks, rollup, schedules
 from workers.jetstream.apierrors import ApiError
 from workers.jetstream.batches import AtomicBatches
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("jetstream")
 
-# What expires_ns says for a message that no age limit takes out.
-NEVER_EXPIRES_NS = (1 << 63) - 1
 # Ids that are too old leave the memory of a stream that is idle this often at least.
 FORGET_IDS_SECONDS_MIN = 1.0
 
@@ -117,6 +116,34 @@ class Publisher:
             ApiError: it was refused.
         """
         self._publish_single(subject, b"", block, payload, is_sourced=True)
+
+    def expire(self, now_ns: int, count_max: int) -> bool:
+        """Take out messages whose time is over, and leave a marker for the last of a subject where the stream
+        wants one; tell whether there were any.
+
+        A marker that goes leaves none: it would never end.
+        """
+        markers = self._markers_due(now_ns, count_max) if self.config.subject_delete_marker_ttl else None
+        expired = self.store.expire(now_ns, count_max=count_max)
+        if markers is not None:
+            for sequence, subject, was_last in expired:
+                if was_last and sequence not in markers:
+                    self.marker(subject)
+        return bool(expired)
+
+    def _markers_due(self, now_ns: int, count_max: int) -> set[int]:
+        """Return the sequences of markers among the next messages to go, oldest of each kind first."""
+        store = self.store
+        due = nsmallest(count_max, (one for one in store.expiries if one[0] <= now_ns))
+        sequences = {sequence for _, sequence in due}
+        if self.config.max_age:
+            oldest_ns = now_ns - self.config.max_age
+            for message in store.read(store.first_sequence, 2 * count_max):
+                if message.timestamp_ns > oldest_ns:
+                    break
+                sequences.add(message.sequence)
+        found = [store.get(sequence) for sequence in sequences]
+        return {one.sequence for one in found if one is not None and headers.is_delete_marker(one.headers)}
 
     def marker(self, subject: bytes) -> None:
         """Store a message that says that the last one of a subject went by age."""
@@ -281,9 +308,7 @@ class Publisher:
         block, ttl = self._time_to_live(block)
         expires_ns = 0
         if ttl:
-            expires_ns = (
-                NEVER_EXPIRES_NS if ttl == NEVER else min(now_ns + ttl * SECOND_NS, NEVER_EXPIRES_NS - 1)
-            )
+            expires_ns = NEVER_NS if ttl == NEVER else min(now_ns + ttl * SECOND_NS, NEVER_NS - 1)
         sequence = self._append(subject, block, payload, now_ns, expires_ns)
         if message_id:
             self.dedup.put(message_id, sequence, now_ns)

@@ -199,11 +199,5 @@ class Stream:
 
     def expire(self, now_ns: int) -> None:
         """Take out messages whose time is over and leave a marker where the stream wants one."""
-        expired = self.store.expire(now_ns, count_max=EXPIRE_BATCH)
-        if not expired:
-            return
-        if self.config.subject_delete_marker_ttl:
-            for _, subject, was_last in expired:
-                if was_last:
-                    self.publisher.marker(subject)
-        self.engine.commit_soon()
+        if self.publisher.expire(now_ns, EXPIRE_BATCH):
+            self.engine.commit_soon()
