@@ -141,6 +141,7 @@ cdef int apply_record(StreamStore stream, const uint8_t *record, uint32_t offset
         for lost in [one for one in stream.lost if one < sequence]:
             del stream.lost[lost]
     elif header.kind == SKIP:
+        stream.last_timestamp_ns = max(stream.last_timestamp_ns, header.timestamp_ns)
         if sequence > stream.last_sequence:
             apply_skip_row(stream, sequence, offset)
     elif header.kind == TRUNCATE:

@@ -136,6 +136,10 @@ cdef class StreamStore(StreamReader):
             raise self.failure
         if refusal:
             return refusal
+        if self.discard_new and self.max_bytes >= 0 and self.bytes + size > <uint64_t>self.max_bytes:
+            # check_limits lets it pass because it takes the place of an older message of its subject.
+            if size > size_of(self, self.first_of(<uint32_t>self.subjects.find(subject, subject_bytes))):
+                return MAXIMUM_BYTES_C
         if self.has_explicit:
             self.flush_pending()
         if self.hot.log.end + length > self.segment_bytes and self.hot.rows:
@@ -210,7 +214,9 @@ cdef class StreamStore(StreamReader):
         return 0
 
     cdef int enforce_totals(self) except -1:
-        """Evict the oldest messages of all when the stream has too many."""
+        """Evict the oldest messages of all when the stream has too many and does not refuse new ones instead."""
+        if self.discard_new:
+            return 0
         while ((self.max_messages >= 0 and self.messages > <uint64_t>self.max_messages)
                or (self.max_bytes >= 0 and self.bytes > <uint64_t>self.max_bytes)) and self.messages:
             self.remove_row(self.first_sequence)
@@ -279,6 +285,8 @@ cdef class StreamStore(StreamReader):
     def skip_to(self, uint64_t last_sequence, int64_t timestamp_ns):
         """Use up sequences without storing anything: last_sequence becomes this one.
 
+        Args:
+            timestamp_ns: becomes last_timestamp_ns unless that is later.
         Raises:
             ValueError: it is not above last_sequence.
         """
@@ -287,6 +295,7 @@ cdef class StreamStore(StreamReader):
         self.flush_pending()
         self.write_record(SKIP, 0, last_sequence, timestamp_ns, 0, NULL, 0, NULL, 0, NULL, 0)
         self.apply_skip(last_sequence)
+        self.last_timestamp_ns = max(self.last_timestamp_ns, timestamp_ns)
 
     cdef int apply_skip(self, uint64_t last_sequence) except -1:
         if last_sequence - self.last_sequence > GAP_ROWS_MAX:
@@ -640,3 +649,10 @@ cdef class StreamStore(StreamReader):
         if self.is_pending:
             self.is_pending = False
             self.pending_streams.remove(self)
+
+
+cdef uint32_t size_of(StreamStore stream, uint64_t sequence) except? 0:
+    """Return the accounted bytes of a message."""
+    cdef Segment segment = stream.segment_of(sequence)
+    stream.ensure(segment)
+    return segment.size[sequence - segment.base]

@@ -87,7 +87,10 @@ class StreamModel:
                 return MAXIMUM_PER_SUBJECT
             if not replaces and 0 <= limits.max_messages <= len(self.messages):
                 return MAXIMUM_MESSAGES
-            if not replaces and 0 <= limits.max_bytes < self.total_bytes + self.size(message):
+            if 0 <= limits.max_bytes < self.total_bytes + self.size(message) and (
+                not replaces
+                or self.size(message) > self.size(self.messages[self.of_subject(message.subject)[0]])
+            ):
                 return MAXIMUM_BYTES
         self.last += 1
         self.last_ts_ns = message.timestamp_ns
@@ -107,8 +110,10 @@ class StreamModel:
             for one in subjects:
                 for sequence in self.of_subject(one)[: -limits.max_messages_per_subject]:
                     del self.messages[sequence]
-        while self.messages and (
-            0 <= limits.max_messages < len(self.messages) or 0 <= limits.max_bytes < self.total_bytes
+        while (
+            self.messages
+            and not limits.discard_new
+            and (0 <= limits.max_messages < len(self.messages) or 0 <= limits.max_bytes < self.total_bytes)
         ):
             del self.messages[min(self.messages)]
         self._settle()
@@ -144,8 +149,9 @@ class StreamModel:
         self.last_ts_ns = self.messages[last].timestamp_ns
         self._settle()
 
-    def skip_to(self, last: int) -> None:
+    def skip_to(self, last: int, now_ns: int) -> None:
         """Use up sequences."""
+        self.last_ts_ns = max(self.last_ts_ns, now_ns)
         self.last = last
         self._settle()
 
@@ -236,7 +242,7 @@ class Pair:
         elif dice < 0.85:
             last = model.last + rng.choice((1, 2, 100_000 if rng.random() < 0.1 else 3))
             stream.skip_to(last, self.now_ns)
-            model.skip_to(last)
+            model.skip_to(last, self.now_ns)
         elif dice < 0.9:
             gone = sorted(sequence for sequence, _, _ in stream.expire(self.now_ns))
             assert gone == model.expire(self.now_ns)

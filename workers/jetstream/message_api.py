@@ -165,14 +165,14 @@ def purge(stream: "Stream", request: PurgeRequest) -> dict[str, object]:
     if stream.config.deny_purge:
         raise apierrors.stream_purge_failed("stream purge not permitted")
     try:
-        purged = purge_store(stream.store, request, now_ns=stream.engine.now_ns())
+        purged = purge_store(stream.store, request)
     except StorageError as error:
         raise apierrors.stream_general_error(error) from error
     stream.engine.commit_soon()
     return {"success": True, "purged": purged}
 
 
-def purge_store(store: StreamStore, request: PurgeRequest, *, now_ns: int) -> int:
+def purge_store(store: StreamStore, request: PurgeRequest) -> int:
     """Take messages out of a store and return how many.
 
     A sequence beyond the last one, without a subject, also becomes that of the message that comes next.
@@ -181,7 +181,7 @@ def purge_store(store: StreamStore, request: PurgeRequest, *, now_ns: int) -> in
         return 0
     if request.subject in ("", ">") and request.sequence > store.last_sequence + 1:
         purged = store.purge_all()
-        store.skip_to(request.sequence - 1, now_ns)
+        store.skip_to(request.sequence - 1, store.last_timestamp_ns)
         return purged
     subjects = SubjectFilter(store.subjects, (request.subject.encode(errors="surrogatepass") or b">",))
     return queries.purge(store, subjects, before=request.sequence, keep=request.keep)
