@@ -14,6 +14,8 @@ from support.jetstream_backup import ACK, Backup, back_up, connected, contents, 
 from support.jetstream_client import JetStreamClient
 from support.wait import wait_until
 
+from workers.jetstream.archive.archive import write
+
 STATE_KEYS = ("messages", "bytes", "first_seq", "first_ts", "last_seq", "num_subjects", "num_deleted")
 
 
@@ -319,6 +321,52 @@ def test_a_chunk_without_a_reply_ends_the_restore(
     client.client.send(f"PUB {begun['deliver_subject']} 3\r\nabc\r\n".encode())
     assert b'"stream":"%b"' % name.encode() in next_chunk(events).payload
     assert client.ask(begun["deliver_subject"], b"more")[0].status == 503
+
+
+def made_up(*messages: tuple[bytes, bytes, bytes]) -> bytes:
+    """A backup with these subjects, headers and payloads, from sequence 5 on, stored in 2020."""
+    state = b'{"first_seq":5,"last_seq":%d,"consumer_count":0}' % (4 + len(messages))
+    rows = [(sequence, 1_577_836_800_000_000_000, *message) for sequence, message in enumerate(messages, 5)]
+    return b"".join(write(state, 1, [], rows))
+
+
+def test_limits_and_times_to_live_hold_for_what_is_restored(
+    jetstream: Broker, ask: Callable[[Broker], JetStreamClient]
+) -> None:
+    client = ask(jetstream)
+    number = iter(range(100))
+
+    def restored(*messages: tuple[bytes, bytes, bytes], **config: object) -> dict[str, Any]:
+        return restore(client, f"LIMITS-{next(number)}-{jetstream.kind}", made_up(*messages), **config)
+
+    plain = [(b"a.%d" % index, b"", b"x" * 100) for index in range(6)]
+    state = restored(*plain, max_msgs=2)["state"]
+    assert (state["messages"], state["first_seq"], state["last_seq"]) == (2, 9, 10)
+    state = restored(*plain, max_msgs=2, discard="new")["state"]
+    assert (state["messages"], state["first_seq"], state["last_seq"]) == (6, 5, 10)
+    state = restored(*plain[:2], *plain, max_msgs_per_subject=1)["state"]
+    assert (state["messages"], state["first_seq"], state["last_seq"]) == (6, 7, 12)
+    refused = restored(*plain, max_msg_size=99)
+    text = "restore failed: message sequence 5 exceeds maximum message size"
+    assert refused["error"]["description"] == text
+    timed = [(b"a", b"NATS/1.0\r\nNats-TTL: %b\r\n\r\n" % ttl, b"") for ttl in (b"10s", b"never", b"5")]
+    state = restored(*timed, *plain[:1], allow_msg_ttl=True)["state"]
+    assert (state["messages"], state["first_seq"], state["last_seq"]) == (2, 6, 8)
+    refused = restored((b"a", b"NATS/1.0\r\nNats-TTL: soon\r\n\r\n", b""))
+    assert refused["error"]["description"].startswith("restore failed: failed to parse message TTL: ")
+    state = restored()["state"]
+    assert (state["messages"], state["first_seq"], state["last_seq"]) == (0, 5, 4)
+
+
+@pytest.mark.servers("midge-1")
+def test_a_subject_that_clients_cannot_be_sent_is_refused(
+    jetstream: Broker, ask: Callable[[Broker], JetStreamClient]
+) -> None:
+    client = ask(jetstream)
+    for subject in (b"a b", b"a\r\nPING", b"a..b", b".", b"x" * 70_000):
+        refused = restore(client, "SUBJECTS", made_up((subject, b"", b"")))
+        assert refused["error"]["err_code"] == 10062, refused
+    assert "error" not in restore(client, "SUBJECTS", made_up((b"a.\xff.b", b"", b"")))
 
 
 @pytest.mark.servers("midge-1", "midge-2")

@@ -194,6 +194,7 @@ def test_what_follows_the_end_is_ignored() -> None:
         (ENTRIES[:-5] + b"\x01\x00\x0d\x00\x81\x80\x04", "message sequence 13 exceeds"),
         (ENTRIES[:8] + b"\x80\x80\x04", "archive: invalid"),
         (ENTRIES[:8] + b"\xff" * 12, "more than 64 bits"),
+        (ENTRIES[:-5] + b"\x01\x00" + b"\xff" * 9 + b"\x01\x00\x00x", "sequence 18446744073709551615"),
     ],
 )
 def test_an_unsound_archive_is_refused(content: bytes, text: str) -> None:

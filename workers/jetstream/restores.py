@@ -16,6 +16,7 @@ Source: nats-server server/jetstream_api.go, processStreamRestore; server/stream
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from dataclasses import replace
 from functools import partial
@@ -23,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from storage import memory
 from storage.errors import StorageError
-from workers.jetstream import apierrors, gojson, stream_checks
+from storage.limits import NEVER_NS
+from workers.jetstream import apierrors, gojson, headers, stream_checks
 from workers.jetstream.advisories import PREFIX, unique_id
 from workers.jetstream.apierrors import ApiError
 from workers.jetstream.archive.archive import ArchiveReader
@@ -36,8 +38,7 @@ from workers.jetstream.archive.items import (
     Item,
     StreamFacts,
 )
-from workers.jetstream.durations import parse_ttl
-from workers.jetstream.headers import get
+from workers.jetstream.durations import NEVER, SECOND_NS, parse_ttl
 from workers.jetstream.snapshots import Slices
 from workers.jetstream.stream import Stream, definition
 from workers.jetstream.stream_config import (
@@ -65,8 +66,8 @@ QUEUE_BYTES_MAX = 64 << 20
 """Chunks that wait; nats-server stops reading from the sender, here more than this ends the restore."""
 DURABLE_BYTES = 8 << 20
 """What is restored between two waits for the disk, so that the journal does not fall behind."""
-SECOND_NS = 1_000_000_000
-TTL_HEADER = b"Nats-TTL"
+SUBJECT = re.compile(rb"[^\x00-\x20.]+(?:\.[^\x00-\x20.]+)*")
+"""What goes into a control line for clients must not end it."""
 
 _LOST = gojson.Struct(
     "server.LostStreamData",
@@ -413,10 +414,12 @@ class Restore:
                 store.purge_to(item.first_sequence)
 
     def _append(self, store: StreamStore, message: ArchivedMessage) -> None:
-        sequence, timestamp_ns, subject, headers, payload = message
-        size = len(headers) + len(payload)
+        sequence, timestamp_ns, subject, block, payload = message
+        size = len(block) + len(payload)
         if 0 <= self._config.max_msg_size < size:
             raise ArchiveError(f"message sequence {sequence} exceeds maximum message size")
+        if SUBJECT.fullmatch(subject) is None:
+            raise ArchiveError(f"message sequence {sequence} has the subject {subject[:100]!r}")
         expires_ns = self._expiry(message)
         if expires_ns and expires_ns < self._engine.now_ns():
             return
@@ -427,7 +430,7 @@ class Restore:
         try:
             stored = store.append(
                 subject,
-                headers,
+                block,
                 payload,
                 timestamp_ns,
                 expires_ns=expires_ns if self._config.allow_msg_ttl else 0,
@@ -440,13 +443,15 @@ class Restore:
 
     def _expiry(self, message: ArchivedMessage) -> int:
         """Return when a message's own time is over, 0: it has none."""
-        value = get(message.headers, TTL_HEADER) if message.headers else None
+        value = headers.get(message.headers, headers.TTL) if message.headers else None
         if not value:
             return 0
         seconds = parse_ttl(value)
         if seconds is None:
             raise ArchiveError("failed to parse message TTL: invalid per-message TTL")
-        return message.timestamp_ns + seconds * SECOND_NS if seconds > 0 else 0
+        if seconds == NEVER:
+            return NEVER_NS
+        return min(message.timestamp_ns + seconds * SECOND_NS, NEVER_NS - 1) if seconds else 0
 
     def _skip_to(self, store: StreamStore, last_sequence: int) -> None:
         if last_sequence > self._last:

@@ -26,7 +26,9 @@ NAME_BYTES_MAX = 0xFFFF
 # A consumer with 100,000 pending messages takes some 7 MB.
 DOCUMENT_BYTES_MAX = 64 << 20
 INVALID = "archive: invalid archive stream"
-SEQUENCE_MAX = (1 << 64) - 1
+UINT64_MAX = (1 << 64) - 1
+# Storage counts in signed numbers.
+SEQUENCE_MAX = (1 << 63) - 1
 
 
 def read_uvarint(buffer: bytes | bytearray, at: int) -> tuple[int, int]:
@@ -46,7 +48,7 @@ def read_uvarint(buffer: bytes | bytearray, at: int) -> tuple[int, int]:
         shift += 7
         if shift > 70:
             break
-    if value > SEQUENCE_MAX or byte >= 0x80:
+    if value > UINT64_MAX or byte >= 0x80:
         raise ArchiveError(f"{INVALID}: number of more than 64 bits")
     return value, at
 
@@ -143,7 +145,7 @@ class EntryReader:
     def _message(
         self, sequence: int, timestamp_ns: int, subject: bytes, headers: bytes, payload: bytes
     ) -> Item:
-        if sequence <= self._last:
+        if not self._last < sequence <= SEQUENCE_MAX:
             raise ArchiveError(f"message sequence {sequence} out of order")
         if not subject:
             raise ArchiveError(f"message sequence {sequence} has no subject")
@@ -178,7 +180,7 @@ def state_facts(body: bytes) -> StreamFacts:
     if not isinstance(state, dict):
         raise ArchiveError(f"error in {STATE_NAME}: not an object")
     numbers = [state.get(key, 0) for key in ("first_seq", "last_seq", "consumer_count")]
-    if not all(type(number) is int and number >= 0 for number in numbers):
+    if not all(type(number) is int and 0 <= number <= SEQUENCE_MAX for number in numbers):
         raise ArchiveError(f"error in {STATE_NAME}: {numbers} are not numbers")
     return StreamFacts(numbers[0], numbers[1], numbers[2], b"")
 
