@@ -255,7 +255,8 @@ def test_redelivery_comes_first_and_keeps_the_first_consumer_sequence_in_the_sta
         fixture.store_messages(b"a", b"b", b"c")
         fixture.ask(2)
         fixture.pump()
-        assert fixture.core.due(NOW_NS + 1) == [1, 2]
+        assert fixture.core.waiting_since(NOW_NS + 1) == [(1, NOW_NS, 1), (2, NOW_NS, 1)]
+        assert fixture.core.oldest_waiting({1}) == (NOW_NS, 1)
         fixture.core.redeliver(2)
         fixture.ask(2)
         again, new = fixture.pump()

@@ -50,6 +50,9 @@ cdef class ConsumerCore:
     cdef public bint is_paused
     cdef public bint chooses               # the policy picks the request of every message
     cdef public bytes extra_headers        # lines for every message, each with its CR LF
+    cdef public bint samples               # the policy hears of every acknowledgement
+    cdef readonly int64_t last_delivered_ns
+    cdef readonly int64_t last_ack_ns
     cdef readonly bint is_ready            # in Pumps.ready
     cdef bint acknowledges                 # it has an ack policy
     cdef int mode                          # Retention

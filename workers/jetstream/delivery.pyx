@@ -21,6 +21,7 @@ from storage.queries cimport count_from, next_match
 from storage.reader cimport record_view_t
 from storage.subjects cimport SubjectFilter
 from workers.dataplane cimport DataPlane
+from workers.jetstream.ingest cimport real_time_ns
 from workers.model cimport Message
 from workers.octets cimport must_malloc
 from workers.outbox cimport send_message, send_shown, target_route, write_decimal
@@ -209,20 +210,48 @@ cdef class ConsumerCore:
         cdef pending_t* one = self.state.find(sequence)
         return one.deliveries if one is not NULL else 0
 
-    def oldest_ns(self):
-        """Return when the message was delivered that has been pending longest since; 0: none is pending."""
-        cdef pending_t* one = self.state.oldest()
-        return one.timestamp_ns if one is not NULL else 0
+    def waiting_since(self, int64_t before_ns):
+        """Return (sequence, time, deliveries) of pending messages last delivered before a time, the oldest first.
 
-    def due(self, int64_t before_ns):
-        """Return the pending messages whose last delivery was before a time, the longest ago first."""
+        What is to be delivered again anyhow is left out.
+        """
         cdef list found = []
         cdef pending_t* one = self.state.oldest()
         while one is not NULL and one.timestamp_ns < before_ns:
             if one.sequence not in self.redelivering:
-                found.append(one.sequence)
+                found.append((one.sequence, one.timestamp_ns, one.deliveries))
             one = self.state.younger(one)
         return found
+
+    def oldest_waiting(self, excluded):
+        """Return (time, deliveries) of the message pending longest that is neither to be redelivered nor excluded."""
+        cdef pending_t* one = self.state.oldest()
+        while one is not NULL:
+            if one.sequence not in self.redelivering and one.sequence not in excluded:
+                return one.timestamp_ns, one.deliveries
+            one = self.state.younger(one)
+        return None
+
+    def first_sequence_of(self, uint64_t sequence):
+        """Return the consumer sequence of a pending message's first delivery, 0: it is not pending."""
+        cdef pending_t* one = self.state.find(sequence)
+        return one.consumer_sequence if one is not NULL else 0
+
+    def wants(self, uint64_t sequence):
+        """Return whether a stored message is still to be delivered to it or acknowledged by it."""
+        if sequence < self.next_sequence and not (self.initial and sequence in self.initial):
+            return self.state.find(sequence) is not NULL
+        return next_match(self.store, self.filter, sequence) == sequence
+
+    @property
+    def upcoming_sequence(self):
+        """The next message to deliver for the first time, 0: there is none."""
+        return self.upcoming()
+
+    @property
+    def is_full(self):
+        """Whether it has as many unacknowledged messages as it may have."""
+        return self.acknowledges and 0 <= self.max_ack_pending <= <int64_t>self.state.pending_count
 
     # ---- what it is told
 
@@ -273,6 +302,7 @@ cdef class ConsumerCore:
                 gone.append(one.sequence)
                 one = self.state.after(one)
         count = self.state.ack_c(consumer_sequence, sequence)
+        self.last_ack_ns = real_time_ns()
         if count:
             self.redelivering.discard(sequence)
             if gone is not None:
@@ -289,6 +319,29 @@ cdef class ConsumerCore:
             # It lies before next_sequence, so what is counted stays right.
             self.removed += 1
         return 0
+
+    def forget(self, uint64_t sequence):
+        """Take a message out of what is pending without removing it from the stream."""
+        self.redelivering.discard(sequence)
+        if self.policy.acks_one:
+            self.state.ack_c(0, sequence)
+        self.wake()
+
+    def drop_gone(self):
+        """Forget pending messages that the stream no longer has."""
+        cdef list gone = []
+        cdef pending_t* one = self.state.lowest()
+        while one is not NULL:
+            if self.store.next_live(one.sequence) != one.sequence:
+                gone.append(one.sequence)
+            one = self.state.after(one)
+        for sequence in gone:
+            self.redelivering.discard(sequence)
+            self.state.ack_c(0, sequence)
+        if self.next_sequence < self.store.first_sequence:
+            self.next_sequence = self.store.first_sequence
+            self.is_counted = False
+        self.wake()
 
     def saw_removal(self, uint64_t sequence):
         """Take note that a message was removed, so that what was counted need not be counted again."""
@@ -461,6 +514,7 @@ cdef class ConsumerCore:
         send_shown(self.plane, &request.target, view.subject, view.subject_bytes, self.reply, length, headers,
                    headers_bytes, view.payload, payload_bytes)
         self.state.delivered_c(consumer_sequence, sequence, deliveries, now_ns)
+        self.last_delivered_ns = now_ns
         if deliveries == 1:
             self.advance(sequence)
         if not self.acknowledges and self.mode != RETENTION_KEEP:
@@ -548,7 +602,7 @@ cdef class AckSink(Sink):
             payload += message.header_size
             length -= <uint32_t>message.header_size
         if not (length == 0 or (length == 4 and memcmp(payload, b"+ACK", 4) == 0)
-                or (length == 3 and memcmp(payload, b"+OK", 3) == 0)):
+                or (length == 3 and memcmp(payload, b"+OK", 3) == 0)) or core.samples:
             core.policy.ack_command(message_payload(message), sequence, consumer_sequence,
                                     read_number(starts[name + 1], starts[name + 2] - 1), message_reply(message))
             return 0

@@ -49,3 +49,6 @@ cdef class StreamIngest(Sink):
                          uint32_t reply_length) except -1
     cdef int acknowledge(self, const uint8_t* reply, uint32_t reply_length, uint64_t sequence,
                          bint is_duplicate) except -1
+
+
+cdef int64_t real_time_ns() noexcept nogil
