@@ -1,11 +1,10 @@
 """A stream without a broker around it: a Publisher over a real store, a clock, and what was answered."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import count
 
-from storage.limits import StreamLimits
 from storage.memory import memory_stream
 from storage.stream import StreamStore
 from workers.jetstream.publishing import Publisher
@@ -97,8 +96,6 @@ class FakeStream:
 
     def configure(self, **changes: object) -> None:
         """Use another configuration from now on."""
-        from dataclasses import replace
-
         self.config = replace(self.config, **changes)
         self.store.apply_limits(self.config.limits())
         self.publisher.configure()
@@ -138,10 +135,13 @@ def block(**headers: str | int) -> bytes:
     return ("NATS/1.0\r\n" + "".join(lines) + "\r\n").encode()
 
 
-def make_stream(engine: FakeEngine | None = None, **members: object) -> FakeStream:
-    """Return a stream in memory that captures `s.>`, with these members of its configuration.
+def make_stream(
+    engine: FakeEngine | None = None, store: StreamStore | None = None, **members: object
+) -> FakeStream:
+    """Return a stream that captures `s.>`, with these members of its configuration.
 
     Args:
+        store: in memory unless given.
         members: as in StreamConfig; limits that are not given are -1, the duplicate window two minutes.
     """
     values: dict[str, object] = {
@@ -156,8 +156,4 @@ def make_stream(engine: FakeEngine | None = None, **members: object) -> FakeStre
         **members,
     }
     config = StreamConfig(**values)
-    return FakeStream(config, memory_stream(limits_of(config)), engine or FakeEngine())
-
-
-def limits_of(config: StreamConfig) -> StreamLimits:
-    return config.limits()
+    return FakeStream(config, store or memory_stream(config.limits()), engine or FakeEngine())
