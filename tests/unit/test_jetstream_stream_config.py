@@ -10,7 +10,7 @@ from dataclasses import fields
 import pytest
 
 from storage.limits import StreamLimits
-from workers.jetstream import gojson, stream_checks, stream_sources, stream_update
+from workers.jetstream import durations, gojson, stream_checks, stream_sources, stream_update
 from workers.jetstream.apierrors import ApiError
 from workers.jetstream.stream_config import CONFIG, StreamConfig, StreamSource, Transform
 from workers.jetstream.stream_rules import ServerLimits
@@ -173,7 +173,7 @@ def test_window_keeps_to_age_and_to_the_servers_limit():
     ],
 )
 def test_durations_are_written_as_go_writes_them(ns, text):
-    assert stream_checks.format_duration(ns) == text
+    assert durations.format_duration(ns) == text
 
 
 def test_account_may_demand_and_bound_max_bytes():

@@ -46,6 +46,28 @@ def parse_duration(text: str) -> int | None:
     return total if total <= _INT64_MAX else None
 
 
+def format_duration(ns: int) -> str:
+    """Write a duration as Go does: `1h2m3.5s`, `100ms`, `0s`."""
+    if abs(ns) < SECOND_NS:
+        for unit, size in (("ms", 1_000_000), ("µs", 1000)):
+            if abs(ns) >= size:
+                return _decimal(ns, size) + unit
+        return f"{ns}ns" if ns else "0s"
+    sign = "-" if ns < 0 else ""
+    minutes, rest = divmod(abs(ns), 60 * SECOND_NS)
+    hours, minutes = divmod(minutes, 60)
+    text = _decimal(rest, SECOND_NS) + "s"
+    if hours:
+        return f"{sign}{hours}h{minutes}m{text}"
+    return f"{sign}{minutes}m{text}" if minutes else sign + text
+
+
+def _decimal(value: int, unit: int) -> str:
+    whole, rest = divmod(abs(value), unit)
+    text = f"{'-' if value < 0 else ''}{whole}"
+    return f"{text}.{rest:0{len(str(unit)) - 1}d}".rstrip("0") if rest else text
+
+
 def format_seconds(seconds: int) -> str:
     """Return whole seconds, not negative, as Go writes a duration: 0s, 2s, 1m0s, 1h0m0s."""
     minutes, rest = divmod(seconds, 60)

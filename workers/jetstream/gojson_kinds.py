@@ -90,12 +90,14 @@ class Enum(Kind):
     Attributes:
         words: wire text → value.
         refusal: the whole error text; empty: nats-server quotes what it met.
+        unknown: what stands before the raw value in the error text; empty: the usual words.
         is_folding: capital letters do not matter.
     """
 
     words: dict[str, str]
     refusal: str = ""
     is_folding: bool = False
+    unknown: str = ""
     go: str = "string"
 
     def take(self, value: object) -> object:

@@ -195,4 +195,4 @@ def _enum(node: Node, kind: Enum) -> str:
         word = kind.words.get(asked[1:-1])
         if word is not None:
             return word
-    raise DecodeError(f"can not unmarshal {quote(raw)}")
+    raise DecodeError(f"{kind.unknown}: {raw}" if kind.unknown else f"can not unmarshal {quote(raw)}")

@@ -10,7 +10,12 @@ Source: nats-server server/stream.go checkStreamCfgLocked, server/jetstream_api.
 from collections.abc import Callable
 
 from workers.jetstream import apierrors, subjects
-from workers.jetstream.asset_metadata import REQUIRED_LEVEL_KEY, without_server_metadata
+from workers.jetstream.asset_metadata import (
+    LEVEL_ENTRY_BYTES,
+    METADATA_BYTES_MAX,
+    without_server_metadata,
+)
+from workers.jetstream.durations import format_duration
 from workers.jetstream.gojson_quote import quote
 from workers.jetstream.stream_config import (
     DISCARD_NEW,
@@ -28,9 +33,6 @@ from workers.jetstream.transforms import TransformError, check_mapping, make_tra
 
 NAME_BYTES_MAX = 255
 DESCRIPTION_BYTES_MAX = 4 * 1024
-# nats-server counts the required level that it adds itself.
-METADATA_BYTES_MAX = 128 * 1024
-LEVEL_ENTRY_BYTES = len(REQUIRED_LEVEL_KEY) + 1
 REPLICAS_MAX = 5
 
 _MS, _S = 1_000_000, 1_000_000_000
@@ -163,28 +165,6 @@ def _with_duplicate_window(config: StreamConfig, around: Surroundings) -> Stream
     if 0 < window < _SHORTEST_NS:
         raise _invalid("duplicates window needs to be >= 100ms")
     return config.replace(duplicate_window=window)
-
-
-def format_duration(ns: int) -> str:
-    """Write a duration as Go does: `1h2m3.5s`, `100ms`, `0s`."""
-    if abs(ns) < _S:
-        for unit, size in (("ms", _MS), ("µs", 1000)):
-            if abs(ns) >= size:
-                return _decimal(ns, size) + unit
-        return f"{ns}ns" if ns else "0s"
-    sign = "-" if ns < 0 else ""
-    minutes, rest = divmod(abs(ns), 60 * _S)
-    hours, minutes = divmod(minutes, 60)
-    text = _decimal(rest, _S) + "s"
-    if hours:
-        return f"{sign}{hours}h{minutes}m{text}"
-    return f"{sign}{minutes}m{text}" if minutes else sign + text
-
-
-def _decimal(value: int, unit: int) -> str:
-    whole, rest = divmod(abs(value), unit)
-    text = f"{'-' if value < 0 else ''}{whole}"
-    return f"{text}.{rest:0{len(str(unit)) - 1}d}".rstrip("0") if rest else text
 
 
 def check_features(config: StreamConfig) -> None:
