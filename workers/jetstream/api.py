@@ -331,6 +331,12 @@ def _no_consumers(engine: JetStream, request: Request, limit: int) -> Fields:
     return {"total": 0, "offset": 0, "limit": limit, "consumers": []}
 
 
+def consumer_create(engine: JetStream, request: Request) -> Fields:
+    """Refuse to make a consumer."""
+    the_stream(engine, request)
+    raise apierrors.consumer_create("consumers are not supported")
+
+
 def no_consumer(engine: JetStream, request: Request) -> Fields:
     """Answer a question about a consumer: it does not exist."""
     require_empty(request)
@@ -355,6 +361,9 @@ CALLS = (
     Call("STREAM.PEER.REMOVE.*", "stream_remove_peer", Place.HERE, needs_cluster, checks_level=False),
     Call("STREAM.PEER.EVACUATE.*", "stream_evacuate_peer", Place.HERE, needs_cluster, checks_level=False),
     Call("STREAM.CANCEL_MOVE.*", "stream_cancel_move", Place.HERE, needs_cluster, checks_level=False),
+    Call("CONSUMER.CREATE.*", "consumer_create", Place.OWNER, consumer_create),
+    Call("CONSUMER.CREATE.*.>", "consumer_create", Place.OWNER, consumer_create),
+    Call("CONSUMER.DURABLE.CREATE.*.*", "consumer_create", Place.OWNER, consumer_create),
     Call("CONSUMER.NAMES.*", "consumer_names", Place.OWNER, consumer_names),
     Call("CONSUMER.LIST.*", "consumer_list", Place.OWNER, consumer_list),
     Call("CONSUMER.INFO.*.*", "consumer_info", Place.OWNER, no_consumer),

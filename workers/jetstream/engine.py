@@ -28,12 +28,12 @@ from workers.jetstream.apierrors import ApiError
 from workers.jetstream.directory import Directory
 from workers.jetstream.gateway import Gateway
 from workers.jetstream.ingest import Acks
+from workers.jetstream.log_bridge import hear_others
 from workers.jetstream.mesh import Mesh
 from workers.jetstream.ownership import Ownership
 from workers.jetstream.registry import Registry
 from workers.jetstream.restores import Restores
 from workers.jetstream.snapshots import Snapshots
-from workers.jetstream.storage_log import hear_storage
 from workers.jetstream.stream import Stream, definition, read_definition
 from workers.jetstream.stream_config import COMPRESSION_S2, MEMORY, PERSIST_ASYNC, StreamConfig
 from workers.jetstream.stream_rules import ServerLimits
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from workers.log import Log
 
 DEFAULT_ACCOUNTS = (Account(0, "$G"),)
-TICK_SECONDS = 0.25
-"""How late messages end whose time is over, at most."""
-HOUSEKEEPING_TICKS = 4
+EXPIRY_SECONDS = 0.25
+"""How often streams are looked at whose messages end by themselves."""
+HOUSEKEEPING_NS = 1_000_000_000
 CLOSE_SECONDS = 8.0
 """How long a stopping worker takes to checkpoint; what was acknowledged is safe without."""
 
@@ -58,6 +58,7 @@ class JetStream:
         plane, config, log: of the worker. store: of the streams in files.
         streams: those that live here, by account index and name.
         acks: acknowledgements that wait for the store.
+        has_failed: nothing in files becomes durable any more.
         limits: for the configuration of every stream.
         memory_bytes_max, file_bytes_max: what streams of the server may reserve.
         api_prefixes: what subjects of the API begin with.
@@ -96,8 +97,8 @@ class JetStream:
         self._loop = loop
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._commit_is_set = False
-        self._has_failed = False
-        self._ticks = 0
+        self.has_failed = False
+        self._housekeeping_ns = 0
         self._timer: asyncio.TimerHandle | None = None
         self.acks = Acks(plane)
         self.advisories = Advisories(plane, clock_ns, config.js_domain)
@@ -116,7 +117,7 @@ class JetStream:
         os.makedirs(path, exist_ok=True)
         self.memory_bytes_max = _or(config.js_max_memory, _memory_bytes)
         self.file_bytes_max = _or(config.js_max_file, lambda: _disk_bytes(path))
-        hear_storage(log)
+        hear_others(log)
         self.store = Store(path, config=StoreConfig(sync_interval_ns=config.sync_interval_ns))
         self._recover()
 
@@ -157,7 +158,7 @@ class JetStream:
         self._gateway.start()
         for stream in self.streams.values():
             stream.listen()
-        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+        self._tick()
 
     def join(self) -> None:
         """Learn what others have and tell what this worker has, when they can be reached."""
@@ -249,8 +250,8 @@ class JetStream:
 
     def _fail(self, error: StorageError) -> None:
         """Tell everybody who waits for the store that nothing becomes durable any more."""
-        if not self._has_failed:
-            self._has_failed = True
+        if not self.has_failed:
+            self.has_failed = True
             self.log.error(f"JetStream: storage failed, streams in files are read-only now: {error}")
         failure = self._failure()
         self.acks.refuse_all(gojson.encode({"error": failure.to_json(), "stream": "", "seq": 0}))
@@ -267,19 +268,24 @@ class JetStream:
         return self._loop.call_later(seconds, callback)
 
     def _tick(self) -> None:
-        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
-        self._ticks += 1
         now_ns = self.now_ns()
+        has_expiry = False
         for stream in list(self.streams.values()):
             if stream.expires and stream.store.failure is None:
-                stream.expire(now_ns)
+                has_expiry = True
+                stream.expire()
             if stream.store.damaged_reads != stream.damage_told:
                 stream.damage_told = stream.store.damaged_reads
                 lost = len(stream.store.lost)
                 self.log.error(f"JetStream: stream {stream.name!r} has lost {lost} messages to damage")
-        if self._ticks % HOUSEKEEPING_TICKS == 0:
+        if now_ns >= self._housekeeping_ns:
+            self._housekeeping_ns = now_ns + HOUSEKEEPING_NS
             self.store.housekeeping()
         self.poll()
+        seconds = EXPIRY_SECONDS if has_expiry else HOUSEKEEPING_NS / 1e9
+        if self.config.sync_interval_ns:
+            seconds = min(seconds, self.config.sync_interval_ns / 1e9)
+        self._timer = self._loop.call_later(seconds, self._tick)
 
     # ---- streams
 

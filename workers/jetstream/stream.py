@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from workers.jetstream.engine import JetStream
 
 EXPIRE_BATCH = 1000
-"""Messages taken out at a time when their time is over, so that a tick stays short."""
+"""Messages taken out at a time when their time is over, so that nobody waits long for it."""
 DELETED_MAX = 1 << 16
 """Deleted sequences that an answer names at most."""
 
@@ -117,7 +117,8 @@ class Stream:
     def acknowledge(self, reply: bytes, body: bytes) -> None:
         """Answer a publisher when everything appended so far is as durable as the stream promises."""
         if reply and not self.config.no_ack:
-            self.engine.acks.acknowledge(self.account, reply, body, self.is_durable)
+            waits = self.is_durable and not self.engine.has_failed
+            self.engine.acks.acknowledge(self.account, reply, body, waits)
 
     def send_now(self, reply: bytes, body: bytes, headers: bytes = b"") -> None:
         """Send something that waits for nothing."""
@@ -197,7 +198,12 @@ class Stream:
                 rollup.purge_subject(self.store, subject, self.store.last_sequence + 1)
         self.engine.commit_soon()
 
-    def expire(self, now_ns: int) -> None:
+    def expire(self) -> None:
         """Take out messages whose time is over and leave a marker where the stream wants one."""
-        if self.publisher.expire(now_ns, EXPIRE_BATCH):
-            self.engine.commit_soon()
+        engine = self.engine
+        if engine.streams.get((self.account, self.name)) is not self or self.store.failure is not None:
+            return
+        if self.publisher.expire(engine.now_ns(), EXPIRE_BATCH):
+            engine.commit_soon()
+            # There may be more; whatever else is to be done comes first.
+            engine.later(0, self.expire)
