@@ -141,7 +141,7 @@ def _with_defaults(
             changes[name] = bound
     if not changes.get("max_ack_pending", config.max_ack_pending) and config.ack_policy != ACK_NONE:
         bounds = (limits.max_ack_pending, limits.account_max_ack_pending)
-        changes["max_ack_pending"] = min(MAX_ACK_PENDING, *(bound for bound in bounds if bound > 0))
+        changes["max_ack_pending"] = min((MAX_ACK_PENDING, *(bound for bound in bounds if bound > 0)))
     if config.is_pull and config.max_batch == 0 and limits.max_request_batch > 0:
         if is_pedantic:
             raise apierrors.pedantic("max_request_batch must be set if it's JetStream limits are set")
