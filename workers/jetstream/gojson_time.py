@@ -57,8 +57,10 @@ def parse_time(text: str) -> int:
     if text == ZERO_TIME:
         return 0
     year, month, day, hour, minute, second = (int(match[i]) for i in range(1, 7))
-    # Years are moved by a whole cycle of the calendar, because Python knows none before 1.
-    seconds = calendar.timegm((year + _CYCLE_YEARS, month, day, hour, minute, second)) - _CYCLE_S
+    # The year 0 is moved by a whole cycle of the calendar, because Python knows years 1 to 9999 only.
+    cycles = 1 if year == 0 else 0
+    moved = (year + cycles * _CYCLE_YEARS, month, day, hour, minute, second)
+    seconds = calendar.timegm(moved) - cycles * _CYCLE_S
     seconds -= _zone_minutes(match[8]) * 60
     return seconds * _SECOND_NS + int(_decimals(match).ljust(9, "0"))
 
