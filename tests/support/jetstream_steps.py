@@ -202,6 +202,9 @@ class Generator:
         config[name] = value
         if name == "discard_new_per_subject" and self._chance(0.8):
             config.update(discard="new", max_msgs_per_subject=2)
+        if {">", "$JS.>"} & set(config.get("subjects") or []):
+            # Refused then. With no_ack such a stream holds requests and answers, ours among them.
+            config["no_ack"] = False
         if name == "allow_msg_counter" and self._chance(0.8):
             config.update(discard="old", allow_msg_ttl=False, allow_msg_schedules=False, retention="limits")
 

@@ -32,10 +32,13 @@ def asker(kind, tmp_path_factory):
     broker.stop()
 
 
-@pytest.mark.servers("nats-server")
+@pytest.mark.servers("nats-server", "midge-1", "midge-2", "midge-4")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_answers_are_those_of_nats_server(recorded, oracle, asker, seed):
     steps, expected = recorded[seed]
     transcript = asker.run(steps, prefix_of(seed))
     index = first_difference(expected, transcript)
-    assert index is None, f"step {index} of seed {seed}\n" + explain(oracle, asker, steps, index)
+    assert index is None, (
+        f"step {index} of seed {seed}: {expected[index]}\nagainst {transcript[index]}\n"
+        + explain(oracle, asker, steps, index)
+    )
