@@ -38,6 +38,9 @@ cdef enum:
     TOMBSTONES_PER_RECORD = 16384
     # A longer run of sequences without messages starts a new segment instead of taking rows.
     GAP_ROWS_MAX = 65536
+    # And so does one that would make a segment's columns longer than 24 MiB: few messages far apart
+    # never fill its log.
+    SEGMENT_ROWS_MAX = 1 << 20
     TOO_LARGE_C = -1
     MAXIMUM_MESSAGES_C = -2
     MAXIMUM_BYTES_C = -3
@@ -298,7 +301,8 @@ cdef class StreamStore(StreamReader):
         self.last_timestamp_ns = max(self.last_timestamp_ns, timestamp_ns)
 
     cdef int apply_skip(self, uint64_t last_sequence) except -1:
-        if last_sequence - self.last_sequence > GAP_ROWS_MAX:
+        cdef uint64_t gap = last_sequence - self.last_sequence
+        if gap > GAP_ROWS_MAX or (self.hot.rows and self.hot.rows + gap > SEGMENT_ROWS_MAX):
             self.last_sequence = last_sequence
             if self.messages == 0:
                 self.first_sequence = last_sequence + 1

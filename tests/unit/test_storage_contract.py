@@ -1,6 +1,7 @@
 """The same promises for streams in files and in memory."""
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from random import Random
 
@@ -219,3 +220,21 @@ def test_a_message_that_never_ends_outlives_the_age_limit(make: Make) -> None:
     assert [sequence for sequence, _, _ in stream.expire(5000)] == [1, 3]
     assert stream.expire(5000) == []
     assert stream.get(2) is not None
+
+
+def test_messages_far_apart_do_not_share_one_long_segment(tmp_path: Path) -> None:
+    """A segment's columns can leave memory only when it is sealed."""
+    with closing(Store(str(tmp_path))) as store:
+        stream = store.create_stream("sparse").stream
+        for sequence in range(60_000, 60_000 * 41, 60_000):
+            stream.skip_to(sequence - 1, 1)
+            stream.append(b"a", b"", b"%d" % sequence, 1)
+        assert len(stream.segments) > 1
+        assert max(segment.rows for segment in stream.segments) <= 1 << 20
+        store.wait(store.commit())
+        state = stream.state()
+        assert (state.messages, state.first_seq, state.last_seq) == (40, 60_000, 2_400_000)
+    with closing(Store(str(tmp_path))) as store:
+        stream = store.streams["sparse"].stream
+        assert stream.state() == state
+        assert stream.get(120_000).payload == b"120000"
