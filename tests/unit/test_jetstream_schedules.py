@@ -66,7 +66,7 @@ def test_a_cron_schedule_fires_in_its_zone() -> None:
     )
     stream.engine.advance(41)
     [(block, _)] = on_target(stream)
-    assert headers.get(block, headers.SCHEDULE_NEXT) == b"2026-09-22T14:14:00Z"
+    assert headers.get(block, headers.SCHEDULE_NEXT) == b"2026-09-22T16:14:00+02:00"
 
 
 def test_a_newer_schedule_replaces_the_one_of_its_subject() -> None:

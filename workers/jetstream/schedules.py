@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import UTC, tzinfo
+from datetime import UTC, datetime, tzinfo
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Protocol
 from zoneinfo import ZoneInfo
@@ -228,12 +228,21 @@ def message_of(
     for name in (headers.MESSAGE_ID, headers.TTL, headers.ROLLUP):
         block = headers.remove(block, name)
     block = headers.add(block, headers.SCHEDULER, schedule.subject)
-    block = headers.add(block, headers.SCHEDULE_NEXT, format_time(following).encode() if repeats else PURGE)
+    next_text = _format_local(following, read_zone(schedule.headers)) if repeats else PURGE
+    block = headers.add(block, headers.SCHEDULE_NEXT, next_text)
     for name, wanted in ((headers.TTL, headers.SCHEDULE_TTL), (headers.ROLLUP, headers.SCHEDULE_ROLLUP)):
         value = headers.get(schedule.headers, wanted)
         if value:
             block = headers.add(block, name, value)
     return target, block, content.payload
+
+
+def _format_local(ns: int, zone: tzinfo | None) -> bytes:
+    """Return a time as the clocks of a zone show it, None: of UTC."""
+    if zone is None:
+        return format_time(ns).encode()
+    text = datetime.fromtimestamp(ns // SECOND_NS, zone).isoformat()
+    return text.replace("+00:00", "Z").encode()
 
 
 class Schedules:
