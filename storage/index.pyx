@@ -19,6 +19,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 from storage.subjects cimport subject_t
+from storage.writer cimport discard
 
 
 cdef extern from *:
@@ -36,7 +37,7 @@ cdef class Segment:
         self.dead = NULL
 
     def __dealloc__(self):
-        free(self.block)
+        discard(self.block, <size_t>self.capacity * ROW_BYTES)
         free(self.dead)
 
     @property
@@ -76,7 +77,7 @@ cdef class Segment:
             for column in range(4):
                 memcpy(block + <size_t>capacity * (8 + 4 * column),
                        old + <size_t>old_capacity * (8 + 4 * column), <size_t>self.rows * 4)
-            free(old)
+            discard(old, <size_t>old_capacity * ROW_BYTES)
         self.point_into(block, capacity)
         return 0
 
@@ -191,7 +192,7 @@ cdef class Segment:
     def drop_columns(self):
         """Give the memory of the columns back; only with has_sidecar."""
         assert self.has_sidecar and self.is_sealed
-        free(self.block)
+        discard(self.block, <size_t>self.capacity * ROW_BYTES)
         self.block = NULL
         self.capacity = 0
 
@@ -513,7 +514,6 @@ cdef class StreamIndex:
         """Take every message out at once; first_sequence becomes `first`, which is last_sequence + 1."""
         cdef Segment segment
         cdef list dropped = self.segments
-        cdef uint32_t row
         self.subjects.reset()
         self.messages = self.bytes = 0
         self.first_sequence = first
@@ -521,8 +521,9 @@ cdef class StreamIndex:
         segment = self.hot
         if segment.rows:
             segment.grow_dead()
-            for row in range(segment.rows):
-                segment.dead[row >> 6] |= <uint64_t>1 << (row & 63)
+            memset(segment.dead, 255, <size_t>(segment.rows // 64) * 8)
+            if segment.rows & 63:
+                segment.dead[segment.rows >> 6] |= (<uint64_t>1 << (segment.rows & 63)) - 1
             # Ids start over with a smaller table: no row may name one beyond it.
             memset(segment.subject, 0, <size_t>segment.rows * 4)
         segment.live = 0

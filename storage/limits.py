@@ -25,6 +25,9 @@ REFUSALS = {
 # one rewrite by compaction stays short. nats-server uses 8 MiB blocks, osiris 500 MB segments.
 SEGMENT_BYTES = 32 << 20
 
+# Smaller in memory: a segment is the unit in which the memory of deleted messages comes back.
+MEMORY_SEGMENT_BYTES = 4 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class StreamLimits:

@@ -368,3 +368,34 @@ def copy_live(Segment segment not None, bytes data not None, LogFile target not 
             places[index] = following
         following = places[index]
     return b"".join(parts), places
+
+
+def copy_live_rows(Segment segment not None, LogFile target not None):
+    """Copy the live records of a segment in memory into `target`, which is empty and becomes its log.
+
+    A snapshot that holds the old log goes on reading there.
+    """
+    cdef LogFile log = segment.log
+    cdef const uint8_t *at
+    cdef uint8_t *start
+    cdef uint64_t padded
+    cdef uint64_t total = 0
+    cdef uint32_t length
+    cdef uint32_t row = segment.next_live_row(0)
+    while row < segment.rows:
+        total += record_padded((<const record_header_t *>(log.tail.data + segment.offset[row])).length)
+        row = segment.next_live_row(row + 1)
+    start = target.reserve(total)
+    for row in range(segment.rows):
+        at = log.tail.data + segment.offset[row]
+        segment.offset[row] = <uint32_t>target.end
+        if segment.is_dead(row):
+            continue
+        length = (<const record_header_t *>at).length
+        padded = record_padded(length)
+        memcpy(start, at, padded)
+        if record_check(at, padded, log.salt, <uint64_t>(at - log.tail.data)):
+            record_seal(start, length, target.salt, target.end)
+        start += padded
+        target.end += padded
+    segment.log = target

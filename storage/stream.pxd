@@ -14,6 +14,7 @@ cdef class StreamStore(StreamReader):
     cdef uint32_t max_per_subject       # 0: no limit
     cdef bint discard_new
     cdef bint discard_new_per_subject
+    cdef bint is_memory
     cdef uint64_t segment_bytes
     cdef uint32_t overhead              # accounted bytes of a message beside its parts
     cdef uint32_t headers_overhead      # and of headers when there are some

@@ -19,7 +19,8 @@ from libc.string cimport memcpy, memset
 
 from storage.errors import RecordDamaged
 from storage.limits import (
-    MAXIMUM_BYTES, MAXIMUM_MESSAGES, MAXIMUM_PER_SUBJECT, NEVER_NS, TOO_LARGE, StreamLimits, StreamState,
+    MAXIMUM_BYTES, MAXIMUM_MESSAGES, MAXIMUM_PER_SUBJECT, MEMORY_SEGMENT_BYTES, NEVER_NS, TOO_LARGE, StreamLimits,
+    StreamState,
 )
 
 from storage.index cimport StreamIndex
@@ -66,6 +67,7 @@ cdef class StreamStore(StreamReader):
         self.backing = backing
         # nats-server counts 22 bytes of header and 8 of checksum in files, and 16 in memory.
         self.overhead, self.headers_overhead = (16, 0) if is_memory else (30, 4)
+        self.is_memory = is_memory
         self.pending_streams = [] if pending_streams is None else pending_streams
         self.codec = codec
         self.expiries = []
@@ -85,7 +87,7 @@ cdef class StreamStore(StreamReader):
         self.max_per_subject = max(limits.max_messages_per_subject, 0)
         self.discard_new = limits.discard_new
         self.discard_new_per_subject = limits.discard_new_per_subject
-        self.segment_bytes = min(limits.segment_bytes, 1 << 31)
+        self.segment_bytes = min(limits.segment_bytes, MEMORY_SEGMENT_BYTES if self.is_memory else 1 << 31)
 
     def start(self, uint64_t first_sequence=1):
         """Begin an empty stream whose first message gets `first_sequence`."""
@@ -319,6 +321,8 @@ cdef class StreamStore(StreamReader):
             sealed.is_sealed = True
             if sealed.rows and sealed.capacity != sealed.rows:
                 sealed.grow(sealed.rows)
+            if self.is_memory:
+                sealed.log.tail.shrink(<size_t>sealed.log.end)
         self.segments.append(self.hot)
         self.version += 1
         if sealed is not None:
@@ -331,13 +335,16 @@ cdef class StreamStore(StreamReader):
     # What is not in the log yet.
 
     cdef int mark_pending(self) except -1:
-        if not self.is_pending:
+        if not self.is_pending and not self.is_memory:
             self.is_pending = True
             self.pending_streams.append(self)
         return 0
 
     cdef int note_tombstone(self, uint64_t sequence) except -1:
         cdef uint64_t *grown
+        if self.is_memory:
+            # Nobody reads its log again.
+            return 0
         if self.tombstone_count == self.tombstone_capacity:
             grown = <uint64_t *>realloc(self.tombstones,
                                         (self.tombstone_capacity * 2 + 16) * sizeof(uint64_t))
@@ -363,6 +370,9 @@ cdef class StreamStore(StreamReader):
         cdef uint32_t *deltas
         cdef bytes body
         cdef Segment segment
+        if self.is_memory:
+            self.dead_maps_below, self.head_moved, self.has_explicit = 0, False, False
+            return
         if self.dead_maps_below:
             for segment in self.segments:
                 has_dead = segment.live != segment.rows and segment is not self.hot

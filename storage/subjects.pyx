@@ -15,6 +15,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
+from storage.writer cimport discard
+
 cdef enum:
     SLOTS_AT_FIRST = 16
 
@@ -51,9 +53,9 @@ cdef class SubjectTable:
         self.slot_mask = SLOTS_AT_FIRST - 1
 
     def __dealloc__(self):
-        free(self.entries)
-        free(self.names)
-        free(self.slots)
+        discard(self.entries, self.capacity * sizeof(subject_t))
+        discard(self.names, self.names_capacity)
+        discard(self.slots, (<size_t>self.slot_mask + 1) * sizeof(uint32_t))
         free(self.changes)
 
     def __len__(self):
@@ -233,9 +235,17 @@ cdef class SubjectTable:
 
     cdef int reset(self) except -1:
         """Forget every subject at once."""
+        cdef uint32_t *slots = <uint32_t *>calloc(SLOTS_AT_FIRST, sizeof(uint32_t))
+        if slots == NULL:
+            raise MemoryError
+        discard(self.slots, (<size_t>self.slot_mask + 1) * sizeof(uint32_t))
+        discard(self.entries, self.capacity * sizeof(subject_t))
+        discard(self.names, self.names_capacity)
+        self.slots, self.slot_mask = slots, SLOTS_AT_FIRST - 1
+        self.entries, self.names = NULL, NULL
+        self.capacity, self.names_capacity = 0, 0
         self.size = self.used = self.free_head = 0
         self.names_used = self.names_dead = 0
-        memset(self.slots, 0, (<size_t>self.slot_mask + 1) * sizeof(uint32_t))
         # Filters see a base above their position and start over.
         self.changes_base += self.changes_count + 1
         self.changes_count = 0

@@ -19,11 +19,16 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_cond_signal(pthread_cond_t *)
 
 
+# Frees memory from malloc that holds `bytes`, large memory on another thread.
+cdef void discard(void *memory, size_t bytes) noexcept nogil
+
+
 cdef class Block:
     cdef uint8_t *data
     cdef readonly size_t capacity
 
     cdef int grow(self, size_t needed) except -1
+    cdef int shrink(self, size_t size) except -1
 
 
 ctypedef struct job_t:

@@ -19,7 +19,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EINTR, EIO, errno as c_errno
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport malloc, realloc
 from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
@@ -44,7 +44,12 @@ cdef extern from "frame.h" nogil:
     void frame_make_empty(uint8_t *frame, uint64_t position)
     void crc32c_choose()
 
+cdef extern from "discard.h" nogil:
+    void discard_start()
+    void discard_memory(void *memory, size_t bytes)
+
 crc32c_choose()
+discard_start()
 
 cdef enum:
     WRITE = 1
@@ -60,6 +65,10 @@ def trim_memory():
     malloc_trim(0)
 
 
+cdef void discard(void *memory, size_t bytes) noexcept nogil:
+    discard_memory(memory, bytes)
+
+
 cdef class Block:
     """Memory that jobs may read while nobody moves it."""
 
@@ -70,7 +79,15 @@ cdef class Block:
         self.capacity = capacity
 
     def __dealloc__(self):
-        free(self.data)
+        discard(self.data, self.capacity)
+
+    cdef int shrink(self, size_t size) except -1:
+        """Give back what lies behind the first `size` bytes; only while no job uses it."""
+        cdef uint8_t *data = <uint8_t *>realloc(self.data, size or 1)
+        if data == NULL:
+            raise MemoryError
+        self.data, self.capacity = data, size
+        return 0
 
     cdef int grow(self, size_t needed) except -1:
         """Make room for `needed` bytes in all; only while no job uses it."""
