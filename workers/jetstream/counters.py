@@ -16,6 +16,7 @@ from workers.jetstream import apierrors, gojson, headers
 _INTEGER = re.compile(rb"[+-]?[0-9]+")
 # Python refuses longer texts in one step.
 _CHUNK_DIGITS = 4000
+_CHUNK = 10**_CHUNK_DIGITS
 
 Sources = dict[str, dict[str, str]]
 
@@ -57,11 +58,10 @@ def parse_integer(text: bytes) -> int | None:
 
 def format_integer(number: int) -> str:
     """Return an integer of any length as text."""
-    scale = 10**_CHUNK_DIGITS
     parts = []
     rest = abs(number)
-    while rest >= scale:
-        rest, part = divmod(rest, scale)
+    while rest >= _CHUNK:
+        rest, part = divmod(rest, _CHUNK)
         parts.append(f"{part:0{_CHUNK_DIGITS}d}")
     return ("-" if number < 0 else "") + str(rest) + "".join(reversed(parts))
 
