@@ -306,9 +306,14 @@ cdef class DataPlane:
         self._run_soon()
         return taken
 
-    def has_interest(self, uint32_t account, bytes subject):
-        """Return whether anybody anywhere subscribes to the subject."""
-        return bool(has_interest(self.plane, account, subject, <uint32_t>len(subject)))
+    def has_interest(self, uint32_t account, bytes subject, *, bytes queue=b""):
+        """Return whether anybody anywhere subscribes to the subject, in this queue if one is named."""
+        return bool(has_interest(self.plane, account, subject, <uint32_t>len(subject), queue, <uint32_t>len(queue)))
+
+    @property
+    def interest_epoch(self):
+        """Grows whenever anybody's interest changes."""
+        return self.plane.route_epoch
 
     cdef int _run_soon(self) except -1:
         """See to it that run() comes soon, if this is not inside of it."""
@@ -356,6 +361,10 @@ cdef class DataPlane:
         self._watch(fd, self.plane)
         self.plane.spin_ns = spin_ns
         self._lingers = True
+
+    def return_soon(self):
+        """Have run(), if this is inside of it, not linger: the event loop has something to do."""
+        self.plane.link_waits = 1
 
     def run(self):
         """Do what there is to do; to be called when fileno() is readable and whenever soon or later say."""

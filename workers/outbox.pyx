@@ -6,7 +6,7 @@ and dropped again.
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from workers.delivery cimport deliver
 from workers.model cimport Message, Plane, Route
@@ -125,11 +125,18 @@ cdef uint32_t send_shown(Plane* plane, Target* target, const uint8_t* shown, uin
     return deliver(plane, &message, target_route(plane, target))
 
 
-cdef int has_interest(Plane* plane, uint32_t account, const uint8_t* subject, uint32_t length) noexcept nogil:
-    """Return whether anybody anywhere subscribes to the subject."""
-    cdef int is_cached, is_empty
+cdef int has_interest(Plane* plane, uint32_t account, const uint8_t* subject, uint32_t length, const uint8_t* queue,
+                      uint32_t queue_length) noexcept nogil:
+    """Return whether anybody anywhere subscribes to the subject, in this queue if one is named."""
+    cdef int is_cached, found
+    cdef uint32_t i
     cdef Route* route = route_once(plane, account, subject, length, &is_cached)
-    is_empty = <int>route.is_empty
+    found = not route.is_empty
+    if queue_length and found:
+        found = 0
+        for i in range(route.queue_count):
+            if route.queues[i].name_length == queue_length and memcmp(route.queues[i].name, queue, queue_length) == 0:
+                found = 1
     if not is_cached:
         free(route)
-    return not is_empty
+    return found

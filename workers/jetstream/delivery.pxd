@@ -16,7 +16,7 @@ cdef class Request:
     cdef public int64_t remaining          # messages; -1: no end
     cdef public int64_t bytes_left         # -1: no limit
     cdef public uint64_t delivered
-    cdef public uint64_t bytes             # of messages delivered: subject, reply, headers, payload
+    cdef public uint64_t sent_bytes        # of messages delivered: subject, reply, headers, payload
     cdef public object info
     cdef Target target
 

@@ -161,6 +161,20 @@ cdef class ConsumerCore:
         self.next_sequence = following
         self.is_counted = False
 
+    @property
+    def initial_count(self):
+        """How many messages come before those from next_sequence on."""
+        return self.count_initial()
+
+    def skip_to(self, uint64_t sequence):
+        """Look at nothing before this stream sequence."""
+        self.next_sequence = sequence
+        self.is_counted = False
+
+    def take_back(self, uint64_t sequence):
+        """Undo redeliver."""
+        self.redelivering.discard(sequence)
+
     def reset(self, uint64_t sequence):
         """Begin anew at a stream sequence, with nothing pending."""
         self.state.reset_c(sequence)
@@ -196,9 +210,9 @@ cdef class ConsumerCore:
         return self.unseen
 
     @property
-    def has_redeliveries(self):
-        """Whether messages wait to be delivered again."""
-        return len(self.redeliveries) > 0
+    def num_redeliveries(self):
+        """How many messages wait to be delivered again."""
+        return len(self.redelivering)
 
     @property
     def num_ack_pending(self):
@@ -232,10 +246,10 @@ cdef class ConsumerCore:
             one = self.state.younger(one)
         return None
 
-    def first_sequence_of(self, uint64_t sequence):
-        """Return the consumer sequence of a pending message's first delivery, 0: it is not pending."""
+    def last_delivery_ns(self, uint64_t sequence):
+        """Return when a pending message was delivered last, 0: it is not pending."""
         cdef pending_t* one = self.state.find(sequence)
-        return one.consumer_sequence if one is not NULL else 0
+        return one.timestamp_ns if one is not NULL else 0
 
     def wants(self, uint64_t sequence):
         """Return whether a stored message is still to be delivered to it or acknowledged by it."""
@@ -520,7 +534,7 @@ cdef class ConsumerCore:
         if not self.acknowledges and self.mode != RETENTION_KEEP:
             self.remove_acknowledged(sequence)
         request.delivered += 1
-        request.bytes += <uint64_t>size
+        request.sent_bytes += <uint64_t>size
         if request.bytes_left >= 0:
             request.bytes_left -= size
         self.turn += 1

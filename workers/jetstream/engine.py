@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from storage import memory
 from storage.errors import StorageError
-from storage.limits import StreamLimits
 from storage.store import Store, StoreConfig
 from workers.jetstream import apierrors, gojson
 from workers.jetstream.account import Account
 from workers.jetstream.advisories import Advisories, unique_id
 from workers.jetstream.apierrors import ApiError
+from workers.jetstream.delivery import Pumps, is_held_up
 from workers.jetstream.directory import Directory
 from workers.jetstream.gateway import Gateway
 from workers.jetstream.ingest import Acks
@@ -47,6 +47,10 @@ DEFAULT_ACCOUNTS = (Account(0, "$G"),)
 EXPIRY_SECONDS = 0.25
 """How often streams are looked at whose messages end by themselves."""
 HOUSEKEEPING_NS = 1_000_000_000
+HELD_UP_SECONDS = 0.001
+"""How long deliveries wait when a ring or a client is full."""
+INTEREST_SECONDS = 0.1
+"""How often listeners of push consumers are looked for, where there are such consumers."""
 CLOSE_SECONDS = 8.0
 """How long a stopping worker takes to checkpoint; what was acknowledged is safe without."""
 
@@ -101,6 +105,10 @@ class JetStream:
         self._housekeeping_ns = 0
         self._timer: asyncio.TimerHandle | None = None
         self.acks = Acks(plane)
+        self.pumps = Pumps()
+        self._pump_is_set = False
+        self._interest_epoch = 0
+        self._watches_interest = False
         self.advisories = Advisories(plane, clock_ns, config.js_domain)
         self.mesh = Mesh(plane, config.index, unique_id(), loop, log)
         self.directories = {
@@ -135,7 +143,9 @@ class JetStream:
             except (ValueError, KeyError) as error:
                 self.log.error(f"JetStream: stream {name!r} is left alone: {error!r}")
                 continue
-            self.adopt(Stream(self, account, config, created_ns, directory.stream))
+            stream = Stream(self, account, config, created_ns, directory.stream)
+            stream.consumers.recover()
+            self.adopt(stream)
             if self.ownership.owner(account.name, config.name) != self.config.index:
                 self.log.error(f"JetStream: stream {name!r} belongs to another worker")
         if self.streams:
@@ -200,8 +210,45 @@ class JetStream:
 
     def round_ended(self) -> None:
         """Commit what a round of the data plane appended, and what acknowledgements of it wait for."""
-        if self.acks.take_touched() or self.acks.waiting:
+        touched = self.acks.take_touched()
+        for stream in touched:
+            stream.consumers.appended()
+        if len(self.pumps):
+            self._pump()
+        if touched or self.acks.waiting:
             self._commit()
+
+    # ---- consumers
+
+    def pump_soon(self) -> None:
+        """Let consumers deliver that have something to do."""
+        if not self._pump_is_set and len(self.pumps):
+            self._pump_is_set = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pump_is_set = False
+        if is_held_up(self.plane):
+            self._pump_is_set = True
+            self._loop.call_later(HELD_UP_SECONDS, self._pump)
+        elif self.pumps.run():
+            self.pump_soon()
+
+    def watch_interest(self) -> None:
+        """Tell push consumers from now on when somebody begins or ceases to listen."""
+        if not self._watches_interest:
+            self._watches_interest = True
+            self._loop.call_later(INTEREST_SECONDS, self._check_interest)
+
+    def _check_interest(self) -> None:
+        pushing = [one for stream in self.streams.values() for one in stream.consumers.all() if one.push]
+        if self.plane.interest_epoch != self._interest_epoch:
+            self._interest_epoch = self.plane.interest_epoch
+            for consumer in pushing:
+                consumer.check_interest()
+        self._watches_interest = False
+        if pushing:
+            self.watch_interest()
 
     def commit_soon(self) -> None:
         """Commit what was written to the store outside of a message."""
@@ -308,10 +355,6 @@ class JetStream:
         """Return a stream's name in the store."""
         return f"{stream.account_name}/{stream.name}"
 
-    def memory_limits(self, config: StreamConfig) -> StreamLimits:
-        """Return the limits of a stream in memory, whose segments are smaller than on disk."""
-        return replace(config.limits(), segment_bytes=memory.SEGMENT_BYTES)
-
     def create_stream(self, account: Account, config: StreamConfig) -> Stream:
         """Make a stream that takes nothing yet: `Stream.listen` lets messages in.
 
@@ -323,7 +366,7 @@ class JetStream:
         created_ns = self.now_ns()
         first_sequence = max(1, config.first_seq)
         if config.storage == MEMORY:
-            store = memory.memory_stream(self.memory_limits(config), first_sequence=first_sequence)
+            store = memory.memory_stream(config.limits(), first_sequence=first_sequence)
         else:
             try:
                 store = self.store.create_stream(
@@ -352,7 +395,7 @@ class JetStream:
                 self.store.delete_stream(self.store_name(stream))
             except StorageError as error:
                 raise apierrors.stream_delete(error) from error
-        stream.close()
+        stream.close("Consumer Deleted")
         del self.streams[stream.account, stream.name]
 
     def advise(self, account: int, subject: str, kind: str, fields: dict[str, object]) -> None:

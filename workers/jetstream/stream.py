@@ -9,6 +9,7 @@ import orjson
 from storage import queries
 from storage.subjects import SubjectFilter
 from workers.jetstream import rollup, stream_json
+from workers.jetstream.consumers import Consumers
 from workers.jetstream.direct import DirectGet
 from workers.jetstream.ingest import StreamIngest
 from workers.jetstream.publishing import Publisher
@@ -62,6 +63,7 @@ class Stream:
         self.publisher = Publisher(self)
         self.ingest = StreamIngest(self)
         self.direct = DirectGet(self)
+        self.consumers = Consumers(self)
         # Streams that take their messages from others; set by who fills them.
         self.mirror: object | None = None
         self.sources: list[object] = []
@@ -104,12 +106,13 @@ class Stream:
         while self._direct_listeners:
             self.engine.plane.unlisten(self._direct_listeners.pop())
 
-    def close(self) -> None:
-        """Let nothing in any more."""
+    def close(self, reason: str = "Server Shutdown") -> None:
+        """Let nothing in any more; who waits for messages is told the reason."""
         for listener in self._listeners.values():
             self.engine.plane.unlisten(listener)
         self._listeners.clear()
         self._stop_direct()
+        self.consumers.close(409, reason)
         self.publisher.close()
 
     # ---- what publishing asks
@@ -125,9 +128,13 @@ class Stream:
         if reply:
             self.engine.plane.publish(self.account, reply, body, headers=headers)
 
+    def confirm(self, reply: bytes) -> None:
+        """Answer an acknowledgement of a message when it is as durable as the stream promises."""
+        self.engine.acks.acknowledge(self.account, reply, b"", self.is_durable)
+
     def has_consumer_interest(self, subject: bytes) -> bool:
-        """Return whether a consumer wants this subject; there are no consumers yet."""
-        return False
+        """Return whether a consumer wants this subject."""
+        return self.consumers.has_interest(subject)
 
     # ---- what the API asks
 
@@ -177,7 +184,7 @@ class Stream:
         """
         engine = self.engine
         if self.is_memory:
-            self.store.apply_limits(engine.memory_limits(config))
+            self.store.apply_limits(config.limits())
             self.store.enforce_limits()
         else:
             kept = definition(self.account_name, config, self.created_ns)

@@ -1,0 +1,202 @@
+"""The consumers of one stream, and what they mean for its messages where interest keeps them."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from typing import TYPE_CHECKING
+
+from storage import queries
+from storage.consumer import ConsumerStore
+from storage.subjects import SubjectFilter
+from workers.jetstream import apierrors, consumer_advisories
+from workers.jetstream.consumer import ACK_POLICIES, Consumer, definition, read_definition
+from workers.jetstream.delivery import AckSink, Audience
+
+if TYPE_CHECKING:
+    from storage.control import ControlLog
+    from workers.jetstream.consumer_config import ConsumerConfig
+    from workers.jetstream.stream import Stream
+
+NAME_LETTERS = 8
+_LETTERS = string.digits + string.ascii_letters
+
+
+class Consumers:
+    """A stream's consumers by name."""
+
+    def __init__(self, stream: Stream) -> None:
+        """Begin with none; `recover` brings back what the store knows."""
+        self.stream = stream
+        self.audience = Audience()
+        self.ack_sink = AckSink(stream)
+        self._by_name: dict[str, Consumer] = {}
+        self._listeners: list[int] = []
+
+    def __len__(self) -> int:
+        """Return how many there are, internal ones included."""
+        return len(self._by_name)
+
+    @property
+    def count(self) -> int:
+        """How many there are in the eyes of clients."""
+        return sum(not consumer.config.direct for consumer in self._by_name.values())
+
+    def get(self, name: str) -> Consumer | None:
+        """Return a consumer, or None."""
+        return self._by_name.get(name)
+
+    def names(self) -> list[str]:
+        """Return the names that clients see, sorted."""
+        return sorted(name for name, consumer in self._by_name.items() if not consumer.config.direct)
+
+    def all(self) -> list[Consumer]:
+        """Return all consumers."""
+        return list(self._by_name.values())
+
+    # ---- life
+
+    def _control(self) -> ControlLog | None:
+        """Return the log that keeps this stream's consumers; None: it is in memory."""
+        if self.stream.is_memory:
+            return None
+        engine = self.stream.engine
+        return engine.store.streams[engine.store_name(self.stream)].control
+
+    def recover(self) -> None:
+        """Bring the consumers back that the store knows."""
+        control = self._control()
+        if control is None:
+            return
+        for name, state in sorted(control.consumers.items()):
+            try:
+                config, created_ns = read_definition(state.definition)
+            except ValueError as error:
+                self.stream.engine.log.error(
+                    f"JetStream: consumer {name!r} of {self.stream.name!r} is left alone: {error}"
+                )
+                continue
+            consumer = Consumer(self, name, config, created_ns, state)
+            consumer.core.skip_to(state.delivered_stream + 1)
+            self._by_name[name] = consumer
+
+    def listen(self) -> None:
+        """Let acknowledgements and requests in."""
+        if not self._listeners and self._by_name:
+            engine, stream = self.stream.engine, self.stream
+            for subject in (
+                b"$JS.ACK.%b.>" % stream.name.encode(),
+                b"$JS.ACK.*.*.%b.>" % stream.name.encode(),
+            ):
+                listener = engine.plane.listen(stream.account, subject, self.ack_sink, is_sticky=True)
+                self._listeners.append(listener)
+            for consumer in self._by_name.values():
+                consumer.listen()
+
+    def close(self, code: int = 0, text: str = "") -> None:
+        """Let nothing in any more; waiting requests are told `code` and `text`, if any."""
+        for consumer in self._by_name.values():
+            consumer.close(code, text)
+        while self._listeners:
+            self.stream.engine.plane.unlisten(self._listeners.pop())
+
+    def create(self, config: ConsumerConfig) -> Consumer:
+        """Make a consumer of a configuration that has been checked, and whose name is free.
+
+        Raises:
+            StorageError: it could not be stored.
+        """
+        engine = self.stream.engine
+        name = config.name or config.durable_name or self._free_name()
+        config = config.replace(name=name)
+        created_ns = engine.now_ns()
+        control = None if config.mem_storage else self._control()
+        policy = ACK_POLICIES[config.ack_policy]
+        if control is None:
+            state = ConsumerStore(name, 0, policy, b"")
+        else:
+            state = control.add_consumer(name, policy, definition(config, created_ns))
+        consumer = Consumer(self, name, config, created_ns, state)
+        self._by_name[name] = consumer
+        consumer.start()
+        if self._listeners:
+            consumer.listen()
+        else:
+            self.listen()
+        engine.commit_soon()
+        engine.pump_soon()
+        consumer_advisories.action(consumer, "create")
+        return consumer
+
+    def _free_name(self) -> str:
+        while True:
+            name = "".join(secrets.choice(_LETTERS) for _ in range(NAME_LETTERS))
+            if name not in self._by_name:
+                return name
+
+    def keep(self, consumer: Consumer) -> None:
+        """Store a consumer's changed configuration."""
+        control = None if consumer.config.mem_storage else self._control()
+        if control is not None:
+            policy = ACK_POLICIES[consumer.config.ack_policy]
+            control.add_consumer(consumer.name, policy, definition(consumer.config, consumer.created_ns))
+        self.stream.engine.commit_soon()
+
+    def delete(self, name: str) -> None:
+        """End a consumer.
+
+        Raises:
+            ApiError: 10014, there is none of this name.
+        """
+        consumer = self._by_name.pop(name, None)
+        if consumer is None:
+            raise apierrors.consumer_not_found()
+        consumer.close(409, "Consumer Deleted")
+        control = None if consumer.config.mem_storage else self._control()
+        if control is not None:
+            control.remove_consumer(name)
+        if self.stream.config.retention == "interest":
+            self._drop_unwanted_after(consumer)
+        self.stream.engine.commit_soon()
+        consumer_advisories.action(consumer, "delete")
+
+    # ---- messages
+
+    def appended(self) -> None:
+        """Have those pumped that wait for something new."""
+        self.audience.wake()
+
+    def purged(self) -> None:
+        """Forget what was delivered and is no longer there."""
+        for consumer in self._by_name.values():
+            consumer.core.drop_gone()
+
+    def has_interest(self, subject: bytes) -> bool:
+        """Return whether a consumer wants messages of this subject."""
+        table = self.stream.store.subjects
+        return any(
+            not consumer.config.filters
+            or SubjectFilter(table, [text.encode() for text in consumer.config.filters]).matches_subject(
+                subject
+            )
+            for consumer in self._by_name.values()
+        )
+
+    def acknowledged(self, by: Consumer, sequence: int) -> None:
+        """Remove a message that a consumer is done with, if no other one wants it."""
+        others = [one for one in self._by_name.values() if one is not by]
+        if not any(one.core.wants(sequence) for one in others) and self.stream.store.delete(sequence):
+            for consumer in self._by_name.values():
+                consumer.core.saw_removal(sequence)
+
+    def _drop_unwanted_after(self, gone: Consumer) -> None:
+        """Remove the messages that only a deleted consumer wanted."""
+        store = self.stream.store
+        patterns = [subject.encode() for subject in gone.config.filters] or [b">"]
+        first = max(gone.core.state.floor_stream + 1, store.first_sequence)
+        unwanted = [
+            int(sequence)
+            for sequence in queries.find_all(store, SubjectFilter(store.subjects, patterns), first)
+            if not any(consumer.core.wants(int(sequence)) for consumer in self._by_name.values())
+        ]
+        store.delete_many(unwanted)

@@ -1,0 +1,255 @@
+"""Pull requests of one consumer: what clients ask for, what they are told, and when a request is over.
+
+The compiled core (delivery.pyx) holds the requests and gives them messages; here is everything else that
+nats-server does with them: limits, expiry, idle heartbeats, no_wait, and the status messages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from workers.jetstream import asset_metadata, gojson
+from workers.jetstream.delivery import FILLED, TOO_LARGE, Request
+from workers.jetstream.durations import format_duration
+from workers.jetstream.headers import REQUIRED_API_LEVEL, get
+from workers.jetstream.priority import Group, Priority
+from workers.jetstream.statuses import status
+from workers.sinks import CallSink
+
+if TYPE_CHECKING:
+    from workers.jetstream.consumer import Consumer
+
+SECOND_NS = 10**9
+MAX_WAITING_UNLIMITED = 1 << 62
+
+REQUEST = gojson.Struct(
+    "JSApiConsumerGetNextRequest",
+    {
+        "expires": gojson.DURATION,
+        "batch": gojson.INT,
+        "max_bytes": gojson.INT,
+        "no_wait": gojson.BOOL,
+        "idle_heartbeat": gojson.DURATION,
+        "group": gojson.STRING,
+        "min_pending": gojson.INT64,
+        "min_ack_pending": gojson.INT64,
+        "id": gojson.STRING,
+        "priority": gojson.INT,
+    },
+)
+
+
+class BadRequest(Exception):
+    """A pull request that cannot be understood; the text goes to the client."""
+
+
+@dataclass(slots=True)
+class Waiting:
+    """What is known of a waiting request beside what the core counts.
+
+    Attributes:
+        expires_ns: Unix time, 0: never. heartbeat_ns: between heartbeats, 0: none.
+        heartbeat_at_ns: when the next one is due. group: of a priority policy, or None.
+    """
+
+    expires_ns: int
+    no_wait: bool
+    heartbeat_ns: int
+    heartbeat_at_ns: int
+    group: Group | None
+
+
+def read_request(body: bytes, now_ns: int) -> tuple[Request, Waiting]:
+    """Read the body of a pull request: JSON, a number of messages, or anything else for one message.
+
+    Raises:
+        BadRequest: it is broken JSON, or its heartbeat does not fit its expiry.
+    """
+    text = body.strip()
+    if not text.startswith(b"{"):
+        batch = int(text) if text.isdigit() else 1
+        return Request(b"", max(1, batch)), Waiting(0, False, 0, 0, None)
+    try:
+        values = gojson.decode(text, REQUEST, strict=False)
+    except gojson.DecodeError as error:
+        raise BadRequest(str(error)) from error
+    expires = _int(values, "expires")
+    heartbeat = _int(values, "idle_heartbeat")
+    if heartbeat and heartbeat * 2 > expires:
+        raise BadRequest("heartbeat value too large")
+    waiting = Waiting(
+        expires_ns=now_ns + expires if expires else 0,
+        no_wait=bool(values.get("no_wait")),
+        heartbeat_ns=heartbeat,
+        heartbeat_at_ns=now_ns + heartbeat if heartbeat else 0,
+        group=Group.of(values),
+    )
+    max_bytes = _int(values, "max_bytes")
+    batch = _int(values, "batch")
+    return Request(b"", max(1, batch), max_bytes if max_bytes > 0 else -1), waiting
+
+
+def _int(values: dict[str, object], name: str) -> int:
+    value = values.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def read_info(request: Request) -> Waiting:
+    """Return what is known of a request."""
+    info = request.info
+    assert isinstance(info, Waiting)
+    return info
+
+
+class PullQueue:
+    """The pull requests of one consumer."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        """Begin with none; `listen` lets them in."""
+        self._consumer = consumer
+        self._engine = consumer.engine
+        self.priority = Priority(consumer)
+        self.last_request_ns = consumer.engine.now_ns()
+        self._listeners: list[int] = []
+
+    # ---- life
+
+    def listen(self) -> None:
+        """Take requests."""
+        consumer, plane = self._consumer, self._engine.plane
+        sink = CallSink(self._take)
+        for prefix in self._engine.api_prefixes:
+            subject = b"%bCONSUMER.MSG.NEXT.%b.%b" % (
+                prefix,
+                consumer.stream.name.encode(),
+                consumer.name.encode(),
+            )
+            self._listeners.append(plane.listen(consumer.stream.account, subject, sink, is_sticky=True))
+
+    def close(self, code: int, text: str) -> None:
+        """Take no more requests and end those that wait; code 0 ends them without a word."""
+        while self._listeners:
+            self._engine.plane.unlisten(self._listeners.pop())
+        for request in list(self._consumer.core.requests):
+            self._consumer.core.remove_request(request)
+            if code:
+                self.tell(request.reply, status(code, text, request))
+        self.priority.close()
+
+    # ---- requests
+
+    def tell(self, reply: bytes, headers: bytes) -> None:
+        """Send a status message."""
+        self._consumer.stream.send_now(reply, b"", headers)
+
+    def _take(self, _subject: bytes, reply: bytes, headers: bytes, payload: bytes, _client_id: int) -> None:
+        level = get(headers, REQUIRED_API_LEVEL)
+        if level is not None and not asset_metadata.is_level_supported(level.decode(errors="replace")):
+            self.tell(reply, status(412, "Required Api Level"))
+            return
+        self.ask(reply, payload)
+
+    def ask(self, reply: bytes, body: bytes) -> None:
+        """Take a pull request; its answers go to `reply`."""
+        if not reply:
+            return
+        now_ns = self._engine.now_ns()
+        self.last_request_ns = now_ns
+        try:
+            parsed, waiting = read_request(body, now_ns)
+        except BadRequest as error:
+            self.tell(reply, status(400, f"Bad Request - {error}"))
+            return
+        refusal = self._exceeded(parsed, waiting, now_ns) or self.priority.refusal(waiting.group)
+        if refusal is None and waiting.no_wait:
+            refusal = self._nothing_to_take(parsed, waiting, now_ns)
+        if refusal is not None:
+            self.tell(reply, status(*refusal))
+            return
+        if len(self._consumer.core.requests) >= (self._consumer.config.max_waiting or MAX_WAITING_UNLIMITED):
+            self.check(now_ns, is_at_end=False)
+            if len(self._consumer.core.requests) >= self._consumer.config.max_waiting:
+                if not waiting.heartbeat_ns:
+                    self.tell(reply, status(409, "Exceeded MaxWaiting"))
+                return
+        request = Request(reply, parsed.remaining, parsed.bytes_left, waiting)
+        self.priority.add(request)
+        self._consumer.asked()
+
+    def _exceeded(self, request: Request, waiting: Waiting, now_ns: int) -> tuple[int, str] | None:
+        config = self._consumer.config
+        if 0 < config.max_batch < request.remaining:
+            return 409, f"Exceeded MaxRequestBatch of {config.max_batch}"
+        if waiting.expires_ns and 0 < config.max_expires < waiting.expires_ns - now_ns:
+            return 409, f"Exceeded MaxRequestExpires of {format_duration(config.max_expires)}"
+        if 0 < config.max_bytes < request.bytes_left:
+            return 409, f"Exceeded MaxRequestMaxBytes of {config.max_bytes}"
+        return None
+
+    def _nothing_to_take(self, request: Request, waiting: Waiting, now_ns: int) -> tuple[int, str] | None:
+        """Return what a request that does not wait is told when there is nothing for it."""
+        core = self._consumer.core
+        pending = core.num_pending + core.num_redeliveries
+        if pending == 0:
+            return None if waiting.expires_ns else (404, "No Messages")
+        self.check(now_ns, is_at_end=False)
+        if pending < sum(other.remaining for other in core.requests):
+            return 408, "Requests Pending"
+        return None
+
+    # ---- what the core says
+
+    def ended(self, request: Request, reason: int) -> None:
+        """Tell the client why its request is over, if it cannot see it."""
+        if reason == TOO_LARGE:
+            self.tell(request.reply, status(409, "Message Size Exceeds MaxBytes", request))
+        elif reason == FILLED and request.bytes_left > 0:
+            self.tell(request.reply, status(409, "Batch Completed", request))
+
+    # ---- time
+
+    def check(self, now_ns: int, *, is_at_end: bool) -> None:
+        """End requests whose time is over, and send heartbeats.
+
+        Args:
+            is_at_end: there is nothing to deliver now, so requests that do not wait are over.
+        """
+        core = self._consumer.core
+        for request in list(core.requests):
+            waiting = read_info(request)
+            if waiting.expires_ns and now_ns >= waiting.expires_ns:
+                self._end(request, status(408, "Request Timeout", request))
+            elif is_at_end and waiting.no_wait and (not waiting.expires_ns or request.delivered):
+                self._end(request, status(404, "No Messages"))
+            elif waiting.heartbeat_ns and now_ns >= waiting.heartbeat_at_ns:
+                if self._consumer.has_interest(request.reply):
+                    self.tell(request.reply, self._consumer.heartbeat())
+                    waiting.heartbeat_at_ns = now_ns + waiting.heartbeat_ns
+                else:
+                    core.remove_request(request)
+
+    def next_due_ns(self) -> int:
+        """Return when `check` has something to do, 0: never."""
+        times = []
+        for request in self._consumer.core.requests:
+            waiting = read_info(request)
+            times += [waiting.expires_ns, waiting.heartbeat_at_ns]
+        return min((due_ns for due_ns in times if due_ns), default=0)
+
+    def _end(self, request: Request, headers: bytes) -> None:
+        self._consumer.core.remove_request(request)
+        self.tell(request.reply, headers)
+
+    def delivered(self, now_ns: int) -> None:
+        """Begin the wait for heartbeats anew where something was delivered."""
+        for request in self._consumer.core.requests:
+            waiting = read_info(request)
+            if waiting.heartbeat_ns:
+                waiting.heartbeat_at_ns = now_ns + waiting.heartbeat_ns
+
+    def drop_uninterested(self) -> None:
+        """Forget requests that nobody listens for any more."""
+        for request in list(self._consumer.core.requests):
+            if not self._consumer.has_interest(request.reply):
+                self._consumer.core.remove_request(request)
