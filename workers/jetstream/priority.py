@@ -167,7 +167,7 @@ class Priority:
             return True
         core = self._consumer.core
         # The message itself counts, also one that is not among the pending because it was delivered before.
-        pending = core.num_pending + core.has_redeliveries
+        pending = core.num_pending + core.num_redeliveries
         return 0 < group.min_pending <= pending or 0 < group.min_ack_pending <= core.num_ack_pending
 
     def _choose_pinned(self) -> Request | None:

@@ -390,7 +390,7 @@ class Restore:
     def _limits(self) -> StreamLimits:
         """Return the limits while restoring: what is too much makes room, and nothing is refused."""
         is_memory = self._config.storage == MEMORY
-        limits = self._engine.memory_limits(self._config) if is_memory else self._config.limits()
+        limits = self._config) if is_memory else self._config.limits(.limits()
         limits = replace(limits, max_message_bytes=-1)
         if self._config.discard == DISCARD_NEW:
             limits = replace(limits, max_messages=-1, max_bytes=-1, max_messages_per_subject=-1)
@@ -486,7 +486,7 @@ class Restore:
         engine, config = self._engine, self._config
         created_ns = engine.now_ns()
         if config.storage == MEMORY:
-            store.apply_limits(engine.memory_limits(config))
+            store.apply_limits(config.limits())
             store.enforce_limits()
         else:
             kept = definition(self._account.name, config, created_ns)
