@@ -389,9 +389,7 @@ class Restore:
 
     def _limits(self) -> StreamLimits:
         """Return the limits while restoring: what is too much makes room, and nothing is refused."""
-        is_memory = self._config.storage == MEMORY
-        limits = self._config) if is_memory else self._config.limits(.limits()
-        limits = replace(limits, max_message_bytes=-1)
+        limits = replace(self._config.limits(), max_message_bytes=-1)
         if self._config.discard == DISCARD_NEW:
             limits = replace(limits, max_messages=-1, max_bytes=-1, max_messages_per_subject=-1)
         return replace(limits, discard_new=False, discard_new_per_subject=False)
