@@ -4,7 +4,7 @@
     pinned_client   one client gets everything until it is silent for too long or is unpinned
     prioritized     lower numbers first, the same numbers in turn
 
-The compiled core asks choose() for every message while `chooses` is true, and leaves the order of the requests
+The compiled core asks choose() for every message while `chooses` is true, and leaves the order of requests
 alone; whoever was passed over or served goes to the end, as in nats-server's queue.
 
 Source: nats-server server/consumer.go, nextWaiting, waitQueue, processNextMsgRequest.
