@@ -120,6 +120,30 @@ def test_a_restored_stream_is_still_there_after_a_start(
 
 
 @pytest.mark.servers("midge-1", "midge-2")
+def test_a_stop_does_not_wait_for_backups_and_restores(
+    ask: Callable[[Broker], JetStreamClient], start: Callable[..., Broker]
+) -> None:
+    broker = start(jetstream=True)
+    client = ask(broker)
+    fill(client, "STOP", 30)
+    data = back_up(broker, client, "STOP").data
+    receiver = connected(broker)
+    receiver.send(b"SUB _STOP 9\r\n")
+    receiver.fence()
+    request = {"deliver_subject": "_STOP", "chunk_size": 1024, "window_size": 1}
+    client.api("STREAM.SNAPSHOT.STOP", request)
+    next_chunk(receiver)
+    begun = client.api("STREAM.RESTORE.HALF", {"config": {"name": "HALF"}, "state": {}})
+    client.ask(begun["deliver_subject"], data[: len(data) // 2])
+    receiver.close()
+    broker.stop()
+    assert "Traceback" not in broker.log()
+    broker.start_again()
+    client = ask(broker)
+    assert client.api("STREAM.NAMES")["streams"] == ["STOP"]
+
+
+@pytest.mark.servers("midge-1", "midge-2")
 def test_the_files_of_an_older_server_are_restored(
     tmp_path: Path, jetstream: Broker, ask: Callable[[Broker], JetStreamClient]
 ) -> None:
