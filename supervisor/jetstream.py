@@ -20,6 +20,7 @@ from dataclasses import replace
 
 from supervisor.config import ServerConfig
 from supervisor.errors import StartError
+from supervisor.placement import owner_table
 from workers.info import API_LEVEL
 from workers.log import Log
 
@@ -57,6 +58,33 @@ def prepare(config: ServerConfig, log: Log) -> ServerConfig:
         js_max_memory=memory_max(),
         js_max_file=file_max(directory),
     )
+
+
+def settle(config: ServerConfig, log: Log) -> None:
+    """Have every stream where its worker will look for it: there may be more or fewer workers than before.
+
+    Raises:
+        StartError: a stream could not be moved; the next start goes on from there.
+    """
+    # Not at the top: workers are booting meanwhile, so this costs the start nothing.
+    from storage.errors import StorageError
+    from storage.relocation import relocate
+    from workers.jetstream.log_bridge import hear_others
+    from workers.jetstream.ownership import Ownership
+
+    hear_others(log)
+    ownership = Ownership(owner_table(config.worker_count))
+
+    def owner_of(name: str) -> int:
+        account, _, stream = name.rpartition("/")
+        return ownership.owner(account, stream)
+
+    try:
+        done = relocate(config.store_dir, config.worker_count, owner_of)
+    except (StorageError, OSError) as error:
+        raise _refused(f"streams could not be brought to their workers: {error}") from error
+    for text in done:
+        log.info(f"JetStream: {text}")
 
 
 def log_start(config: ServerConfig, log: Log) -> None:

@@ -84,6 +84,10 @@ def _start(config: ServerConfig, log: Log, spawned: Sequence[Spawned], worker_co
     bound_address, port = listening.getsockname()[:2]
     if config.pid_file:
         _write_pid_file(config.pid_file)
+    if config.jetstream:
+        from supervisor import jetstream
+
+        jetstream.settle(config, log)
     server_id = new_server_id()
     fleet = _make_fleet(config, log, spawned, worker_command, server_id, port)
     fleet.configure()

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from support.broker import Broker
+from support.jetstream_client import JetStreamClient
 
 
 @pytest.mark.servers("midge-2", "nats-server")
@@ -55,3 +56,24 @@ def test_store_is_free_again_after_every_process_was_killed(start):
     server = start(jetstream=True)
     server.kill()
     server.start_again()
+
+
+@pytest.mark.servers("midge-1")
+def test_streams_go_with_another_number_of_workers(start, dial):
+    server = start(jetstream=True)
+    names = [f"STREAM{number}" for number in range(12)]
+    client = JetStreamClient(dial(server, headers=True, no_responders=True))
+    for name in names:
+        client.create(name, subjects=[f"{name}.*"], allow_direct=True)
+        client.publish(f"{name}.x", name.encode(), [("Nats-Msg-Id", "first")])
+    for sequence, kind in enumerate(("midge-4", "midge-2", "midge-1"), start=2):
+        server.stop()
+        server.kind = kind
+        server.start_again()
+        client = JetStreamClient(dial(server, headers=True, no_responders=True))
+        assert client.api("STREAM.NAMES")["streams"] == sorted(names)
+        for name in names:
+            assert client.publish(f"{name}.x", b"", [("Nats-Msg-Id", "first")])["duplicate"]
+            assert client.publish(f"{name}.y")["seq"] == sequence
+            [first] = client.ask(f"$JS.API.DIRECT.GET.{name}.{name}.x")
+            assert first.payload == name.encode()
