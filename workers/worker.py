@@ -12,6 +12,7 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -65,6 +66,23 @@ def receive(link: socket.socket) -> tuple[Message | None, list[int]]:
     return (json.loads(data) if data else None), list(descriptors)
 
 
+class WorkerLoop(uvloop.Loop):
+    """An event loop that keeps no callback waiting while the data plane lingers for more input.
+
+    Otherwise every step of a coroutine that a message has set going would wait for up to a millisecond.
+    """
+
+    plane: DataPlane | None = None
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> Any:
+        """Call back in the next turn."""
+        if self.plane is not None:
+            self.plane.return_soon()
+        return super().call_soon(callback, *args, context=context)
+
+
 class Worker:
     """A worker from its first message to its end."""
 
@@ -85,7 +103,7 @@ class Worker:
             time=config.log_time,
             utc=config.log_utc,
         )
-        self._loop = uvloop.new_event_loop()
+        self._loop = WorkerLoop()
         self._sessions = Sessions(config, self._log)
         region = Region.attach(descriptors[0])
         self._plane = DataPlane(
@@ -98,7 +116,7 @@ class Worker:
             self._loop.call_soon,
             self._loop.call_later,
         )
-        self._sessions.plane = self._plane
+        self._sessions.plane = self._loop.plane = self._plane
         self._jetstream = self._open_jetstream(region) if config.jetstream else None
         self._is_idle = True
         self._next_tick: asyncio.TimerHandle
