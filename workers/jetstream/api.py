@@ -14,21 +14,34 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import orjson
-
-from workers.jetstream import apierrors, gojson, message_api, restores, snapshots, stream_checks, stream_json
+from workers.jetstream import (
+    apierrors,
+    consumer_api,
+    gojson,
+    message_api,
+    restores,
+    snapshots,
+    stream_checks,
+    stream_json,
+)
+from workers.jetstream.api_requests import (
+    LIST_LIMIT,
+    NAMES_LIMIT,
+    Fields,
+    Request,
+    decode,
+    decode_optional,
+    is_empty,
+    require_empty,
+    the_stream,
+)
 from workers.jetstream.stream_config import StreamConfig
 
 if TYPE_CHECKING:
     from workers.jetstream.engine import JetStream
-    from workers.jetstream.stream import Stream
 
-Fields = dict[str, Any]
-
-NAMES_LIMIT = 1024
-LIST_LIMIT = 256
 SUBJECTS_LIMIT = 100_000
 
 
@@ -42,42 +55,17 @@ class Place(Enum):
     """Of the stream that the first wildcard stands for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A call on its way to whoever answers it.
-
-    Attributes:
-        account: index. subject: as the client sent it.
-        tokens: what the pattern's wildcards stand for; `>` takes the rest as one.
-        reply: where the answer goes; the gateway sends it, but some calls go on talking.
-        client: who asks, as advisories show it.
-    """
-
-    account: int
-    subject: str
-    tokens: tuple[str, ...]
-    headers: bytes
-    body: bytes
-    reply: str
-    client: Fields
-
-    @property
-    def stream(self) -> str:
-        """The name of the stream in the subject."""
-        return self.tokens[0]
-
-    @property
-    def consumer(self) -> str:
-        """The name of the consumer in the subject."""
-        return self.tokens[1]
-
-
 Handler = Callable[["JetStream", Request], Fields | Awaitable[Fields]]
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One line of the table; see the module."""
+    """One line of the table; see the module.
+
+    Attributes:
+        is_counted: in the account's API calls, and audited; in nats-server the consumer itself answers the
+            others, so that nobody does when it does not exist.
+    """
 
     pattern: str
     kind: str
@@ -85,51 +73,7 @@ class Call:
     handler: Handler
     checks_level: bool = True
     needs_client: bool = False
-
-
-# ---- bodies
-
-
-def is_empty(body: bytes) -> bool:
-    """Return whether a body says nothing: no bytes, or an empty JSON object."""
-    if not body or body == b"{}":
-        return True
-    try:
-        return bool(orjson.loads(body) == {})
-    except orjson.JSONDecodeError:
-        return False
-
-
-def decode(engine: JetStream, body: bytes, struct: gojson.Struct) -> Fields:
-    """Return the members of a body.
-
-    Raises:
-        ApiError: 10025.
-    """
-    try:
-        return gojson.decode(body, struct, strict=engine.config.js_strict)
-    except gojson.DecodeError as error:
-        raise apierrors.invalid_json(error) from error
-
-
-def decode_optional(engine: JetStream, body: bytes, struct: gojson.Struct) -> Fields:
-    """Return the members of a body that counts only if it looks like JSON."""
-    return decode(engine, body, struct) if gojson.is_object_or_array(body) else {}
-
-
-def require_empty(request: Request) -> None:
-    """Refuse a body where none belongs."""
-    if not is_empty(request.body):
-        raise apierrors.not_empty_request()
-
-
-def the_stream(engine: JetStream, request: Request) -> Stream:
-    """Return the stream of the subject, which this worker owns.
-
-    Raises:
-        ApiError: 10059.
-    """
-    return engine.stream(request.account, request.stream)
+    is_counted: bool = True
 
 
 # ---- the account
@@ -310,40 +254,6 @@ def needs_cluster(engine: JetStream, request: Request) -> Fields:
     raise apierrors.cluster_required()
 
 
-# ---- consumers: none can be made yet
-
-_CONSUMERS_REQUEST = gojson.Struct("server.JSApiConsumersRequest", {"offset": gojson.INT})
-
-
-def consumer_names(engine: JetStream, request: Request) -> Fields:
-    """Answer CONSUMER.NAMES."""
-    return _no_consumers(engine, request, NAMES_LIMIT)
-
-
-def consumer_list(engine: JetStream, request: Request) -> Fields:
-    """Answer CONSUMER.LIST."""
-    return _no_consumers(engine, request, LIST_LIMIT)
-
-
-def _no_consumers(engine: JetStream, request: Request, limit: int) -> Fields:
-    decode_optional(engine, request.body, _CONSUMERS_REQUEST)
-    the_stream(engine, request)
-    return {"total": 0, "offset": 0, "limit": limit, "consumers": []}
-
-
-def consumer_create(engine: JetStream, request: Request) -> Fields:
-    """Refuse to make a consumer."""
-    the_stream(engine, request)
-    raise apierrors.consumer_create("consumers are not supported")
-
-
-def no_consumer(engine: JetStream, request: Request) -> Fields:
-    """Answer a question about a consumer: it does not exist."""
-    require_empty(request)
-    the_stream(engine, request)
-    raise apierrors.consumer_not_found()
-
-
 CALLS = (
     Call("INFO", "account_info", Place.HERE, account_info),
     Call("STREAM.CREATE.*", "stream_create", Place.DIRECTORY, stream_create),
@@ -361,20 +271,19 @@ CALLS = (
     Call("STREAM.PEER.REMOVE.*", "stream_remove_peer", Place.HERE, needs_cluster, checks_level=False),
     Call("STREAM.PEER.EVACUATE.*", "stream_evacuate_peer", Place.HERE, needs_cluster, checks_level=False),
     Call("STREAM.CANCEL_MOVE.*", "stream_cancel_move", Place.HERE, needs_cluster, checks_level=False),
-    Call("CONSUMER.CREATE.*", "consumer_create", Place.OWNER, consumer_create),
-    Call("CONSUMER.CREATE.*.>", "consumer_create", Place.OWNER, consumer_create),
-    Call("CONSUMER.DURABLE.CREATE.*.*", "consumer_create", Place.OWNER, consumer_create),
-    Call("CONSUMER.NAMES.*", "consumer_names", Place.OWNER, consumer_names),
-    Call("CONSUMER.LIST.*", "consumer_list", Place.OWNER, consumer_list),
-    Call("CONSUMER.INFO.*.*", "consumer_info", Place.OWNER, no_consumer),
-    Call("CONSUMER.DELETE.*.*", "consumer_delete", Place.OWNER, no_consumer),
-    Call(
-        "CONSUMER.LEADER.STEPDOWN.*.*",
-        "consumer_leader_stepdown",
-        Place.HERE,
-        needs_cluster,
-        checks_level=False,
-    ),
+    Call("CONSUMER.CREATE.*", "consumer_create", Place.OWNER, consumer_api.create),
+    Call("CONSUMER.CREATE.*.>", "consumer_create", Place.OWNER, consumer_api.create_named),
+    Call("CONSUMER.DURABLE.CREATE.*.*", "consumer_create", Place.OWNER, consumer_api.create_durable),
+    Call("CONSUMER.NAMES.*", "consumer_names", Place.OWNER, consumer_api.names),
+    Call("CONSUMER.LIST.*", "consumer_list", Place.OWNER, consumer_api.list_infos),
+    Call("CONSUMER.INFO.*.*", "consumer_info", Place.OWNER, consumer_api.info),
+    Call("CONSUMER.DELETE.*.*", "consumer_delete", Place.OWNER, consumer_api.delete),
+    Call("CONSUMER.PAUSE.*.*", "consumer_pause", Place.OWNER, consumer_api.pause),
+    Call("CONSUMER.UNPIN.*.*", "consumer_unpin", Place.OWNER, consumer_api.unpin),
+    Call("CONSUMER.RESET.*.*", "consumer_reset", Place.OWNER, consumer_api.reset, is_counted=False),
+    Call("CONSUMER.LEADER.STEPDOWN.*.*", "consumer_leader_stepdown", Place.HERE, needs_cluster, False),
+    Call("CONSUMER.PEER.REMOVE.*.*", "consumer_remove_peer", Place.HERE, needs_cluster, False),
+    Call("CONSUMER.PEER.EVACUATE.*.*", "consumer_evacuate_peer", Place.HERE, needs_cluster, False),
 )
 BY_PATTERN = {call.pattern: call for call in CALLS}
 

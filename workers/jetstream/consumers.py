@@ -107,8 +107,7 @@ class Consumers:
             StorageError: it could not be stored.
         """
         engine = self.stream.engine
-        name = config.name or config.durable_name or self._free_name()
-        config = config.replace(name=name)
+        name = config.called or self._free_name()
         created_ns = engine.now_ns()
         control = None if config.mem_storage else self._control()
         policy = ACK_POLICIES[config.ack_policy]

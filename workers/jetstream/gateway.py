@@ -12,7 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from workers.jetstream import api, apierrors, gojson, stream_json
-from workers.jetstream.api import Call, Place, Request
+from workers.jetstream.api import Call, Place
+from workers.jetstream.api_requests import Request
 from workers.jetstream.apierrors import ApiError
 from workers.jetstream.asset_metadata import is_level_supported
 from workers.jetstream.headers import get
@@ -29,6 +30,7 @@ NOT_API = (b"DIRECT.GET.", b"CONSUMER.MSG.NEXT.")
 RUNNING_MAX = 1024
 QUEUE_LIMIT = 10_000
 """Requests waiting for their turn; at this many all of them are dropped, as nats-server's default does."""
+MISSING = (apierrors.stream_not_found, apierrors.consumer_not_found)
 LEVEL_HEADER = b"Nats-Required-Api-Level"
 
 Fields = dict[str, Any]
@@ -134,15 +136,17 @@ class Gateway:
         """Answer a client, and let the next request that waits have its turn."""
         engine = self._engine
         self._running -= 1
-        account.api_total += 1
+        if call.is_counted:
+            account.api_total += 1
+            account.api_errors += error is not None
         if error is not None:
-            account.api_errors += 1
             response = gojson.encode(stream_json.error_response(call.kind, error))
         else:
             response = gojson.encode(stream_json.response(call.kind, fields or {}))
-        if reply:
+        is_missing = any(kind.is_kind_of(error) for kind in MISSING)
+        if reply and (call.is_counted or not is_missing):
             engine.plane.publish(account.index, reply, response)
-        if engine.advisories.wants_audit(account.index):
+        if call.is_counted and engine.advisories.wants_audit(account.index):
             asked = {"request": request.body.decode("utf-8", "replace")} if request.body else {}
             engine.advisories.audit(
                 account.index,

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from storage.errors import StorageError
-from workers.jetstream import apierrors
+from workers.jetstream import apierrors, consumer_rules
 from workers.jetstream.apierrors import ApiError
 from workers.jetstream.stream_config import MEMORY, StreamConfig
 from workers.jetstream.stream_update import is_same
@@ -63,8 +63,11 @@ class Registry:
     async def _update(self, body: Body) -> Body:
         engine = self._engine
         stream = engine.stream(body["account"], body["stream"])
+        config = StreamConfig.from_members(body["config"])
+        consumers = [(one.name, one.config) for one in stream.consumers.all()]
+        consumer_rules.check_stream_update(stream.config, config, consumers)
         try:
-            stream.update(StreamConfig.from_members(body["config"]))
+            stream.update(config)
         except StorageError as error:
             raise apierrors.stream_update(error) from error
         await engine.durable()
@@ -112,6 +115,7 @@ class Registry:
             usage[kind] += stream.store.bytes
             usage[f"reserved_{kind}"] += max(0, stream.config.max_bytes)
             usage["streams"] += 1
+            usage["consumers"] += stream.consumers.count
         return usage
 
     # ---- who has what

@@ -159,6 +159,7 @@ class Stream:
             self.store.state(),
             subjects=subjects,
             deleted=self.store.deleted(DELETED_MAX) if has_details else None,
+            consumer_count=self.consumers.count,
         )
         return stream_json.stream_info(
             self.config,

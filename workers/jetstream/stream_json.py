@@ -26,6 +26,7 @@ _ZERO_FIELDS: dict[str, dict[str, object]] = {
     "stream_restore": {"deliver_subject": ""},
     "consumer_names": {**_NO_PAGE, "consumers": []},
     "consumer_list": {**_NO_PAGE, "consumers": []},
+    "consumer_reset": {"reset_seq": 0},
     "consumer_pause": {"paused": False, "pause_until": ZERO_TIME},
 }
 
