@@ -216,7 +216,8 @@ class FastBatches:
             publisher.check_last_message_id(block)
             batch.stream_sequence = publisher.store_message(subject, block, payload)
         except ApiError:
-            if operation.is_commit:
+            # nats-server would leave the batch without another answer.
+            if operation.is_commit or not operation.is_gap_ok:
                 self._drop(operation.batch_id)
             raise
         batch.stored = batch.last
