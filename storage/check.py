@@ -143,7 +143,7 @@ def repair(source: Store, target: str, key: bytes | None) -> None:
             cipher=codec.cipher if codec is not None else None,
             is_async=old.is_async,
         )
-        expires = {sequence: when for when, sequence in old.stream.expiries}
+        expires = {sequence: when for when, sequence in old.stream.export_expiries()}
         for count, (sequence, when, subject, headers, payload) in enumerate(read_messages(old.stream)):
             if sequence > new.stream.last_sequence + 1:
                 new.stream.skip_to(sequence - 1, when)

@@ -288,7 +288,7 @@ class StreamDirectory:
             control.log.salt,
             segments,
             dict(stream.lost),
-            list(stream.expiries),
+            stream.export_expiries(),
             stream.subjects.export(),
         )
         body = checkpoint.encode_body(state)

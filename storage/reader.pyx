@@ -221,6 +221,36 @@ cdef class StreamReader(StreamIndex):
             self.read_next = (<Message>out[len(out) - 1]).sequence + 1
         return out
 
+    def timestamp_of(self, uint64_t sequence):
+        """Return the Unix ns of a row, dead ones included; 0: no such row."""
+        cdef Segment segment = self.segment_of(sequence)
+        if segment is None:
+            return 0
+        self.ensure(segment)
+        return segment.timestamp[sequence - segment.base]
+
+    def live_sequences(self, Segment segment not None):
+        """Return the live sequences of a segment, in order."""
+        cdef list out = []
+        cdef uint32_t row = segment.next_live_row(0)
+        while row < segment.rows:
+            out.append(segment.base + row)
+            row = segment.next_live_row(row + 1)
+        return out
+
+    def deleted(self, Py_ssize_t count_max=1 << 40):
+        """Return the sequences between first and last that hold no message, in order."""
+        cdef list out = []
+        cdef uint64_t sequence = self.first_sequence
+        cdef uint64_t live
+        while self.messages and sequence <= self.last_sequence and len(out) < count_max:
+            live = self.next_live(sequence)
+            while sequence < live and len(out) < count_max:
+                out.append(sequence)
+                sequence += 1
+            sequence = live + 1
+        return out
+
     def message_ids(self, int64_t since_ns):
         """Return (id, sequence, timestamp_ns) of the messages with a Nats-Msg-Id stored since a Unix time in ns.
 

@@ -6,8 +6,6 @@ length or, when that cannot be trusted, by trying every multiple of 8. Sequences
 the stream's `lost` ones.
 """
 
-from heapq import heappush
-
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -205,7 +203,7 @@ cdef int apply_message(StreamStore stream, const uint8_t *record, uint32_t offse
     stream.add_row(sequence, header.timestamp_ns, <uint32_t>stream.subjects.intern(subject, subject_bytes),
                    stream.accounted(subject_bytes, headers_bytes, payload_bytes), offset)
     if expires_ns:
-        heappush(stream.expiries, (expires_ns, sequence))
+        stream.note_expiry(expires_ns, sequence)
     return 0
 
 

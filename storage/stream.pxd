@@ -28,7 +28,12 @@ cdef class StreamStore(StreamReader):
     cdef bint is_pending                # it is in `pending_streams`
     # shared by the streams of a store: those with something not in a log yet
     cdef list pending_streams
-    cdef readonly list expiries         # heap of (expires ns, sequence)
+    cdef readonly list expiries         # heap of (expires ns, sequence); some may be gone already
+    cdef readonly set never             # sequences that the age limit does not count for; some may be gone
+    cdef Py_ssize_t expiries_max        # when both together are longer, those that are gone are dropped
+    cdef uint64_t age_from              # every live message below it is in `never`
+    cdef uint64_t aged_sequence         # of which aged_timestamp_ns is the time, 0: none
+    cdef int64_t aged_timestamp_ns
     cdef public object failure          # the WriteFailed that made the stream read-only, or None
 
     cdef int64_t append_c(self, const uint8_t *subject, uint32_t subject_bytes, const uint8_t *headers,
@@ -52,4 +57,9 @@ cdef class StreamStore(StreamReader):
     cdef int apply_skip(self, uint64_t last_sequence) except -1
     cdef int erase_row(self, Segment segment, uint32_t row) except -1
     cdef uint64_t remove_front(self, uint64_t first) except? 0
+    cdef bint holds(self, uint64_t sequence) except -1
+    cdef int note_expiry(self, int64_t expires_ns, uint64_t sequence) except -1
+    cdef int prune_expiries(self) except -1
+    cdef uint64_t next_aged(self) except? 0
+    cdef int64_t aged_ns(self, uint64_t sequence) except? -1
     cdef int expire_one(self, Segment segment, uint64_t sequence, list out) except -1

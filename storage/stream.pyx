@@ -47,6 +47,8 @@ cdef enum:
     MAXIMUM_BYTES_C = -3
     MAXIMUM_PER_SUBJECT_C = -4
 
+cdef int64_t NEVER_C = NEVER_NS
+
 assert (TOO_LARGE, MAXIMUM_MESSAGES, MAXIMUM_BYTES, MAXIMUM_PER_SUBJECT) == (
     TOO_LARGE_C, MAXIMUM_MESSAGES_C, MAXIMUM_BYTES_C, MAXIMUM_PER_SUBJECT_C)
 
@@ -70,7 +72,7 @@ cdef class StreamStore(StreamReader):
         self.is_memory = is_memory
         self.pending_streams = [] if pending_streams is None else pending_streams
         self.codec = codec
-        self.expiries = []
+        self.expiries, self.never, self.expiries_max = [], set(), 1024
         self.window = Block(0)
         self.version = 0
         self.apply_limits(limits or StreamLimits())
@@ -162,7 +164,7 @@ cdef class StreamStore(StreamReader):
         id = self.subjects.intern(subject, subject_bytes)
         self.add_row(sequence, timestamp_ns, <uint32_t>id, size, <uint32_t>offset)
         if expires_ns:
-            heappush(self.expiries, (expires_ns, sequence))
+            self.note_expiry(expires_ns, sequence)
         if self.max_per_subject:
             self.enforce_subject(<uint32_t>id)
         if self.max_messages >= 0 or self.max_bytes >= 0:
@@ -527,6 +529,8 @@ cdef class StreamStore(StreamReader):
         # ones.
         self.expiries = [one for one in self.expiries if one[1] <= last]
         heapify(self.expiries)
+        self.never = {one for one in self.never if one <= last}
+        self.age_from, self.aged_sequence = 0, 0
         for sequence in [one for one in self.lost if one > last]:
             del self.lost[sequence]
         self.rotate(last + 1)
@@ -549,27 +553,77 @@ cdef class StreamStore(StreamReader):
         that stays whatever its age. At most `count_max` at a time.
         """
         cdef list out = []
-        cdef Segment segment
         cdef uint64_t sequence
         cdef int64_t max_age_ns = self.limits.max_age_ns
         while self.expiries and self.expiries[0][0] <= now_ns and len(out) < count_max:
             _, sequence = heappop(self.expiries)
-            segment = self.segment_of(sequence)
-            if segment is not None and not segment.is_dead(<uint32_t>(sequence - segment.base)):
-                self.expire_one(segment, sequence, out)
-        never = None
-        sequence = self.first_sequence
-        while max_age_ns and self.messages and sequence <= self.last_sequence and len(out) < count_max:
-            segment = self.segment_of(sequence)
-            self.ensure(segment)
-            if segment.timestamp[sequence - segment.base] > now_ns - max_age_ns:
+            if self.holds(sequence):
+                self.expire_one(self.segment_of(sequence), sequence, out)
+        while max_age_ns and len(out) < count_max:
+            sequence = self.next_aged()
+            if sequence == 0 or self.aged_ns(sequence) > now_ns - max_age_ns:
                 break
-            if never is None:
-                never = {one for expires_ns, one in self.expiries if expires_ns == NEVER_NS}
-            if sequence not in never:
-                self.expire_one(segment, sequence, out)
-            sequence = self.next_live(sequence + 1)
+            self.expire_one(self.segment_of(sequence), sequence, out)
         return out
+
+    def next_expiry_ns(self):
+        """Return the Unix ns at which the next message ends, 0: none will.
+
+        Costs the same however many messages there are.
+        """
+        cdef uint64_t sequence
+        cdef int64_t max_age_ns = self.limits.max_age_ns
+        cdef int64_t soonest = 0
+        while self.expiries and not self.holds(self.expiries[0][1]):
+            heappop(self.expiries)
+        if self.expiries:
+            soonest = self.expiries[0][0]
+        if max_age_ns:
+            sequence = self.next_aged()
+            if sequence and (soonest == 0 or self.aged_ns(sequence) + max_age_ns < soonest):
+                soonest = self.aged_ns(sequence) + max_age_ns
+        return soonest
+
+    cdef bint holds(self, uint64_t sequence) except -1:
+        """Tell whether there is a message with this sequence."""
+        cdef Segment segment = self.segment_of(sequence)
+        return segment is not None and not segment.is_dead(<uint32_t>(sequence - segment.base))
+
+    cdef int note_expiry(self, int64_t expires_ns, uint64_t sequence) except -1:
+        """Remember when a message ends, or that it never does."""
+        if expires_ns == NEVER_C:
+            self.never.add(sequence)
+        else:
+            heappush(self.expiries, (expires_ns, sequence))
+        if len(self.expiries) + len(self.never) > self.expiries_max:
+            self.prune_expiries()
+        return 0
+
+    cdef int prune_expiries(self) except -1:
+        """Drop what is remembered of messages that are gone."""
+        self.expiries = [one for one in self.expiries if self.holds(one[1])]
+        heapify(self.expiries)
+        self.never = {one for one in self.never if self.holds(one)}
+        self.expiries_max = 2 * (len(self.expiries) + len(self.never)) + 1024
+        return 0
+
+    cdef uint64_t next_aged(self) except? 0:
+        """Return the first message that the age limit counts for, 0: there is none."""
+        cdef uint64_t sequence = self.next_live(max(self.age_from, self.first_sequence))
+        while self.never and sequence <= self.last_sequence and sequence in self.never:
+            sequence = self.next_live(sequence + 1)
+        self.age_from = sequence
+        return sequence if sequence <= self.last_sequence else 0
+
+    cdef int64_t aged_ns(self, uint64_t sequence) except? -1:
+        """Return the time of a message, kept so that asking again does not load its segment's columns."""
+        if sequence != self.aged_sequence:
+            self.aged_timestamp_ns, self.aged_sequence = self.timestamp_of(sequence), sequence
+        return self.aged_timestamp_ns
+
+    def export_expiries(self):
+        """Return (expires_ns, sequence) of every message that has such a time, NEVER_NS among them."""
+        return self.expiries + [(NEVER_NS, sequence) for sequence in sorted(self.never)]
 
     cdef int expire_one(self, Segment segment, uint64_t sequence, list out) except -1:
         cdef uint32_t id
@@ -585,14 +639,6 @@ cdef class StreamStore(StreamReader):
 
     # State.
 
-    def timestamp_of(self, uint64_t sequence):
-        """Return the Unix ns of a row, dead ones included; 0: no such row."""
-        cdef Segment segment = self.segment_of(sequence)
-        if segment is None:
-            return 0
-        self.ensure(segment)
-        return segment.timestamp[sequence - segment.base]
-
     @property
     def is_behind(self):
         """Whether something was deleted and is not in the log yet."""
@@ -602,15 +648,6 @@ cdef class StreamStore(StreamReader):
     def hot_log(self):
         """The log that is appended to, or None: the stream has not been started."""
         return None if self.hot is None else self.hot.log
-
-    def live_sequences(self, Segment segment not None):
-        """Return the live sequences of a segment, in order."""
-        cdef list out = []
-        cdef uint32_t row = segment.next_live_row(0)
-        while row < segment.rows:
-            out.append(segment.base + row)
-            row = segment.next_live_row(row + 1)
-        return out
 
     def state(self):
         """Return the StreamState."""
@@ -628,19 +665,6 @@ cdef class StreamStore(StreamReader):
             lost_bytes=sum(self.lost.values()),
         )
 
-    def deleted(self, Py_ssize_t count_max=1 << 40):
-        """Return the sequences between first and last that hold no message, in order."""
-        cdef list out = []
-        cdef uint64_t sequence = self.first_sequence
-        cdef uint64_t live
-        while self.messages and sequence <= self.last_sequence and len(out) < count_max:
-            live = self.next_live(sequence)
-            while sequence < live and len(out) < count_max:
-                out.append(sequence)
-                sequence += 1
-            sequence = live + 1
-        return out
-
     # Restoring; see checkpoint.py and replay.pyx.
 
     def restore_state(self, SubjectTable subjects not None, list segments not None, counters, lost, expiries):
@@ -653,7 +677,11 @@ cdef class StreamStore(StreamReader):
         self.hot = segments[len(segments) - 1]
         self.first_sequence, self.last_sequence, self.messages, self.bytes, self.last_timestamp_ns = counters
         self.lost = dict(lost)
-        self.expiries = list(expiries)
+        expiries = list(expiries)
+        self.never = {sequence for expires_ns, sequence in expiries if expires_ns == NEVER_NS}
+        self.expiries = [one for one in expiries if one[0] != NEVER_NS]
+        heapify(self.expiries)
+        self.prune_expiries()
 
     def forget_pending(self):
         """Drop what is noted for the log but not in it: recovery applied it from there."""

@@ -89,7 +89,7 @@ def state_of(store: Store) -> State:
             one.stream.state(),
             one.stream.limits,
             contents(one.stream),
-            list(one.stream.expiries),
+            sorted(pair for pair in one.stream.export_expiries() if one.stream.peeked(pair[1])),
             one.control.definition,
             {key: consumer.state() for key, consumer in one.control.consumers.items()},
         )

@@ -9,6 +9,7 @@ from storage.limits import (
     MAXIMUM_BYTES,
     MAXIMUM_MESSAGES,
     MAXIMUM_PER_SUBJECT,
+    NEVER_NS,
     TOO_LARGE,
     StreamLimits,
     StreamState,
@@ -161,12 +162,21 @@ class StreamModel:
         gone = sorted(
             sequence
             for sequence, message in self.messages.items()
-            if 0 < message.expires_ns <= now_ns or (age and message.timestamp_ns <= now_ns - age)
+            if 0 < message.expires_ns <= now_ns
+            or (age and message.expires_ns != NEVER_NS and message.timestamp_ns <= now_ns - age)
         )
         for sequence in gone:
             del self.messages[sequence]
         self._settle()
         return gone
+
+    def next_expiry_ns(self) -> int:
+        """Return when the next message ends, 0: none will."""
+        age = self.limits.max_age_ns
+        times = [one.expires_ns for one in self.messages.values() if 0 < one.expires_ns < NEVER_NS]
+        if age:
+            times += [one.timestamp_ns + age for one in self.messages.values() if one.expires_ns != NEVER_NS]
+        return min(times, default=0)
 
     def state(self) -> StreamState:
         """Return what StreamStore.state must return."""
@@ -203,6 +213,7 @@ class Pair:
         rng = self.rng
         self.now_ns += rng.randrange(3)
         expires = self.now_ns + rng.randrange(1, 60) if rng.random() < 0.05 else 0
+        expires = NEVER_NS if rng.random() < 0.01 else expires
         headers = b"NATS/1.0\r\nA: b\r\n\r\n" if rng.random() < 0.2 else b""
         return StoredMessage(
             self.now_ns, rng.choice(SUBJECTS), headers, rng.randbytes(rng.randrange(60)), expires
@@ -244,8 +255,11 @@ class Pair:
             stream.skip_to(last, self.now_ns)
             model.skip_to(last, self.now_ns)
         elif dice < 0.9:
+            next_ns = stream.next_expiry_ns()
             gone = sorted(sequence for sequence, _, _ in stream.expire(self.now_ns))
             assert gone == model.expire(self.now_ns)
+            assert bool(gone) == (0 < next_ns <= self.now_ns)
+            assert stream.next_expiry_ns() == model.next_expiry_ns()
         elif dice < 0.93:
             limits = replace(
                 model.limits,

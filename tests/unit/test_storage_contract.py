@@ -238,3 +238,26 @@ def test_messages_far_apart_do_not_share_one_long_segment(tmp_path: Path) -> Non
         stream = store.streams["sparse"].stream
         assert stream.state() == state
         assert stream.get(120_000).payload == b"120000"
+
+
+def test_when_the_next_message_ends_is_known(make: Make) -> None:
+    stream = make(max_age_ns=100)
+    assert stream.next_expiry_ns() == 0
+    stream.append(b"a", b"", b"", 1000, expires_ns=NEVER_NS)
+    assert stream.next_expiry_ns() == 0
+    stream.append(b"b", b"", b"", 1001)
+    stream.append(b"c", b"", b"", 1002, expires_ns=1050)
+    stream.append(b"d", b"", b"", 1003, expires_ns=5000)
+    assert stream.next_expiry_ns() == 1050
+    assert stream.expire(1050) == [(3, b"c", True)]
+    assert stream.next_expiry_ns() == 1101
+    assert stream.expire(1200) == [(2, b"b", True), (4, b"d", True)]
+    assert stream.next_expiry_ns() == 0
+    assert stream.state().first_seq == 1
+
+
+def test_what_is_remembered_of_messages_that_are_gone_stays_bounded(make: Make) -> None:
+    stream = make(max_messages_per_subject=1)
+    for index in range(5000):
+        stream.append(b"a", b"", b"", 1000 + index, expires_ns=NEVER_NS if index % 2 else 10**18)
+    assert len(stream.expiries) + len(stream.never) <= 1030
