@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200_000, help="messages (%(default)s)")
     parser.add_argument("--rounds", type=int, default=2000, help="blocks (%(default)s)")
     arguments = parser.parse_args()
-    print_machine()
+    print_machine("backups as bytes")
     archives(arguments.count)
     blocks(arguments.rounds)
 
