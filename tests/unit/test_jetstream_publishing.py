@@ -221,3 +221,17 @@ def test_close_stops_the_timers() -> None:
     before = len(stream.stored())
     stream.engine.advance(300)
     assert (len(stream.stored()), stream.engine.advisories) == (before, [])
+
+
+def test_many_messages_end_a_part_at_a_time() -> None:
+    stream = make_stream(allow_msg_ttl=True, allow_rollup_hdrs=True, subject_delete_marker_ttl=SECOND)
+    for number in range(50):
+        stream.publish(f"s.{number}", Nats_TTL=50 - number)
+    stream.engine.advance(30)
+    for left in (41, 32, 23):
+        assert stream.publisher.expire(stream.engine.now_ns(), 9)
+        alive = [subject for _, subject, block, _ in stream.stored() if b"Marker" not in block]
+        assert len(alive) == left
+    assert stream.publisher.expire(stream.engine.now_ns(), 9)
+    assert not stream.publisher.expire(stream.engine.now_ns(), 9)
+    assert len([one for one in stream.stored() if b"Marker" in one[2]]) == 30

@@ -134,8 +134,7 @@ class Publisher:
     def _markers_due(self, now_ns: int, count_max: int) -> set[int]:
         """Return the sequences of markers among the next messages to go, oldest of each kind first."""
         store = self.store
-        due = nsmallest(count_max, (one for one in store.expiries if one[0] <= now_ns))
-        sequences = {sequence for _, sequence in due}
+        sequences = {sequence for _, sequence in nsmallest(count_max, _due(store.expiries, now_ns))}
         if self.config.max_age:
             oldest_ns = now_ns - self.config.max_age
             for message in store.read(store.first_sequence, 2 * count_max):
@@ -390,3 +389,15 @@ class Publisher:
             self.dedup.expire(self.stream.engine.now_ns())
             wait_s = max(window_ns / SECOND_NS, FORGET_IDS_SECONDS_MIN)
             self._forget_timer = self.stream.engine.later(wait_s, self._forget_old_ids)
+
+
+def _due(heap: list[tuple[int, int]], now_ns: int) -> list[tuple[int, int]]:
+    """Return the entries of a heap of (time, sequence) whose time has come, without looking at the others."""
+    found = []
+    places = [0]
+    while places:
+        place = places.pop()
+        if place < len(heap) and heap[place][0] <= now_ns:
+            found.append(heap[place])
+            places += (2 * place + 1, 2 * place + 2)
+    return found
