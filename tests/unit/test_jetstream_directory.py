@@ -1,6 +1,7 @@
 """The directory of an account: names, overlaps, limits, and changes in the right order."""
 
 import asyncio
+import random
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,8 @@ from workers.jetstream.apierrors import ApiError
 from workers.jetstream.directory import Directory
 from workers.jetstream.stream_config import StreamConfig
 from workers.jetstream.stream_rules import ServerLimits
+from workers.jetstream.subject_index import SubjectIndex
+from workers.jetstream.subjects import collides
 
 
 class Owner:
@@ -214,3 +217,36 @@ async def test_an_announcement_does_not_undo_a_change_on_its_way():
     owner.gate.set()
     await created
     assert streams.names() == ["A"]
+
+
+def test_the_index_finds_every_stream_that_meets_a_subject():
+    chooser = random.Random(7)
+    tokens = ["a", "b", "c", "*", ">", "*x"]
+    subjects = {".".join(chooser.choice(tokens) for _ in range(chooser.randint(1, 4))) for _ in range(300)}
+    index = SubjectIndex()
+    for subject in subjects:
+        index.add(subject, subject)
+    for asked in sorted(subjects):
+        found = set(index.candidates(asked))
+        assert found >= {subject for subject in subjects if collides(asked, subject)}, asked
+    for subject in subjects:
+        index.remove(subject, subject)
+    assert not list(index.candidates(">"))
+
+
+def test_the_index_looks_at_what_may_meet_alone():
+    index = SubjectIndex()
+    for number in range(1000):
+        index.add(f"a.{number}.>", f"S{number}")
+    assert list(index.candidates("a.7.x")) == ["S7"]
+    assert len(list(index.candidates("a.*.x"))) == 1000
+    assert list(index.candidates("b.7.x")) == []
+
+
+def test_subjects_that_look_alike_to_the_index_can_be_removed_in_turn():
+    index = SubjectIndex()
+    for subject in ("*x", "*y"):
+        index.add(subject, "S")
+    for subject in ("*x", "*y"):
+        index.remove(subject, "S")
+    assert not list(index.candidates(">"))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from workers.jetstream import apierrors, stream_checks, stream_sources, stream_update
 from workers.jetstream.apierrors import ApiError
 from workers.jetstream.stream_config import FILE, MEMORY, StreamConfig
+from workers.jetstream.subject_index import SubjectIndex
 from workers.jetstream.subjects import collides, overlap
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from workers.jetstream.engine import JetStream
 
 Body = dict[str, Any]
-ANY = "*"
 
 
 @dataclass(slots=True)
@@ -45,8 +45,7 @@ class Directory:
         self._engine = engine
         self._account = account
         self._entries: dict[str, Entry] = {}
-        # First token of a subject → streams, so that an overlap is found without looking at all of them.
-        self._by_token: dict[str, set[str]] = {}
+        self._subjects = SubjectIndex()
         self._reserved = {MEMORY: 0, FILE: 0}
         # Streams that a change is on its way for; of those, the ones that are not there yet.
         self._pending: set[str] = set()
@@ -97,18 +96,15 @@ class Directory:
         self._entries[config.name] = Entry(config, owner)
         self._reserved[config.storage] += max(0, config.max_bytes)
         for subject in config.subjects:
-            self._by_token.setdefault(_first_token(subject), set()).add(config.name)
+            self._subjects.add(subject, config.name)
 
     def _drop(self, name: str) -> None:
         entry = self._entries.pop(name, None)
         if entry is None:
             return
         self._reserved[entry.config.storage] -= max(0, entry.config.max_bytes)
-        for token in {_first_token(subject) for subject in entry.config.subjects}:
-            names = self._by_token[token]
-            names.discard(name)
-            if not names:
-                del self._by_token[token]
+        for subject in entry.config.subjects:
+            self._subjects.remove(subject, name)
 
     # ---- changes
 
@@ -256,17 +252,6 @@ class Directory:
 
     def _check_overlap(self, config: StreamConfig) -> None:
         for subject in config.subjects:
-            token = _first_token(subject)
-            if token == ANY:
-                names = set(self._entries)
-            else:
-                names = self._by_token.get(token, set()) | self._by_token.get(ANY, set())
-            for name in names - {config.name}:
-                if overlap((subject,), self._entries[name].config.subjects):
+            for name in self._subjects.candidates(subject):
+                if name != config.name and overlap((subject,), self._entries[name].config.subjects):
                     raise apierrors.stream_subject_overlap()
-
-
-def _first_token(subject: str) -> str:
-    """Return a subject's first token; ANY when that meets every other one."""
-    token = subject.partition(".")[0]
-    return ANY if token[:1] in ("*", ">") else token
