@@ -49,3 +49,6 @@ cdef void matched_add(Plane* plane, Interest* interest) noexcept nogil
 
 # Fill Plane.matched with every interest that a published subject meets.
 cdef void interest_match(Plane* plane, Account* account, const uint8_t* subject, uint32_t length) noexcept nogil
+cdef int prefix_decides(Plane* plane, Account* account, const uint8_t* subject, uint32_t length) noexcept nogil
+cdef int is_literal_wanted(Plane* plane, Account* account, const uint8_t* subject, uint32_t length) noexcept nogil
+cdef int has_empty_token(const uint8_t* subject, uint32_t length) noexcept nogil

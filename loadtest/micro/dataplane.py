@@ -18,7 +18,7 @@ from loadtest.micro.ring import commit, machine
 from shm.region import Region
 from workers.config import WorkerConfig
 from workers.dataplane import DataPlane
-from workers.sublist import heap_bytes
+from workers.sublist_probe import heap_bytes
 
 SIZES = (16, 128, 1024)
 SUBSCRIBERS = (0, 1, 4)

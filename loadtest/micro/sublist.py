@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from loadtest.micro.ring import commit, machine
-from workers.sublist import Sublist, heap_bytes
+from workers.sublist_probe import Sublist, heap_bytes
 
 RUNS = 5
 PROBES = 20_000

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 from support.sublist_model import SublistModel, subject_kind, subject_matches
 
-from workers.sublist import Sublist, kind_of
+from workers.sublist_probe import Sublist, kind_of
 
 # Few tokens, so that subjects meet; wildcards inside a token are no wildcards; empty tokens now and then.
 tokens = st.sampled_from(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.sublist import Sublist, heap_bytes, kind_of
+from workers.sublist_probe import Sublist, heap_bytes, kind_of
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""A subject space by itself, for tests and measurements."""
