@@ -146,16 +146,28 @@ async def _create(
         else:
             consumer_rules.check_room(stream.config, stream.consumers.count, account.limits.max_consumers)
             consumer_rules.check_work_queue(config, stream.config, others, is_new=True)
-            if len(config.durable_name.encode()) > consumer_checks.NAME_BYTES_MAX:
-                raise apierrors.consumer_name_too_long(consumer_checks.NAME_BYTES_MAX)
+            _check_name(config, stream)
             consumer = stream.consumers.create(consumer_checks.stamp(config))
     except StorageError as error:
-        raise apierrors.consumer_create(error) from error
+        raise _not_stored() from error
     fields = _info(engine, consumer)
     if consumer.config.pause_until > engine.now_ns():
         consumer_advisories.pause(consumer)
     await _durable(engine, stream)
     return fields
+
+
+def _check_name(config: ConsumerConfig, stream: Stream) -> None:
+    """Refuse a name that nats-server could not store: what is kept in memory may have any."""
+    longest = consumer_checks.NAME_BYTES_MAX
+    if len(config.durable_name.encode()) > longest:
+        raise apierrors.consumer_name_too_long(longest)
+    if len(config.name.encode()) > longest and not (stream.is_memory or config.mem_storage):
+        raise _not_stored()
+
+
+def _not_stored() -> apierrors.ApiError:
+    return apierrors.consumer_create("error creating store for consumer")
 
 
 def _update(existing: Consumer, config: ConsumerConfig, others: list[ConsumerConfig], action: str) -> None:
