@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from storage.errors import FileDamaged
 from storage.files import File, Files, read_all
 from storage.journal import FIRST_PAGE_BYTES, REMOVE_ENTRY, SPARE, WRITE_ENTRY
-from storage.record import checksum
+from storage.record import checksum, checksum_between
 
 PAGE = 4096
 FRAME = struct.Struct("<8sQIIII")
@@ -40,7 +40,7 @@ class Entry:
     position: int
     path: str
     offset: int
-    data: bytes
+    data: memoryview
     is_removal: bool
 
 
@@ -106,8 +106,11 @@ def frame_at(file: JournalFile, offset: int) -> Frame | None:
         or checksum(data[offset : offset + 28]) != header_crc
     ):
         return None
-    body = data[offset + FRAME.size : offset + FRAME.size + body_bytes]
-    is_whole = len(body) == body_bytes and checksum(body, position & 0xFFFFFFFF) == body_crc
+    body_at = offset + FRAME.size
+    is_whole = (
+        body_at + body_bytes <= len(data)
+        and checksum_between(data, body_at, body_at + body_bytes, position & 0xFFFFFFFF) == body_crc
+    )
     return Frame(offset, position, body_bytes, is_whole)
 
 
@@ -163,7 +166,7 @@ def entry_head(data: bytes, at: int, end: int, position: int) -> EntryHead | Non
 
 def entries_of(file: JournalFile, frame: Frame, damage: list[str]) -> Iterator[Entry]:
     """Yield the entries of a frame of which at least one header passes its checks."""
-    data = file.data
+    data, view = file.data, memoryview(file.data)
     at = frame.offset + FRAME.size
     end = min(at + frame.body_bytes, len(data))
     while at + ENTRY.size <= end:
@@ -176,7 +179,7 @@ def entries_of(file: JournalFile, frame: Frame, damage: list[str]) -> Iterator[E
                 at += 1
             if head is None:
                 return
-        content = data[head.data_at : head.end]
+        content = view[head.data_at : head.end]
         yield Entry(frame.position, head.path, head.offset, content, head.kind == REMOVE_ENTRY)
         at = head.end
 
@@ -200,7 +203,7 @@ def load_files(files: Files, directory: str, contents: JournalContents) -> None:
             data = read_all(file)
         finally:
             file.close()
-        if not data[:FIRST_PAGE_BYTES].strip(b"\0") and not data.strip(b"\0"):
+        if not data[:FIRST_PAGE_BYTES].strip(b"\0") and b"MIDGEFRM" not in data:
             # A crash came while it was being prepared: nothing has been written into it yet.
             contents.spares.append((path, len(data)))
             continue

@@ -89,6 +89,12 @@ def checksum(bytes data not None, uint32_t seed=0):
     return crc32c(seed, <const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
 
 
+def checksum_between(bytes data not None, Py_ssize_t start, Py_ssize_t stop, uint32_t seed=0):
+    """Return the CRC32C of data[start:stop], which is not copied, going on from `seed`."""
+    start, stop = max(start, 0), min(stop, PyBytes_GET_SIZE(data))
+    return crc32c(seed, <const uint8_t *>PyBytes_AS_STRING(data) + start, max(stop - start, 0))
+
+
 def encode_log_header(header):
     """Return the bytes of a LogHeader, both copies."""
     cdef log_header_t raw

@@ -284,13 +284,20 @@ class Recovery:
                 log.dirty_since = self._first_positions[path]
         directory.stream.enforce_limits()
 
-    def _read_header(self, path: str) -> tuple[record.LogHeader, bytes]:
+    def _read_log(self, path: str, start: int, end: int | None) -> tuple[record.LogHeader, bytes]:
+        """Return a log's header and its bytes from `start` up to `end`, None: all."""
         file = self.files.open_for_reading(path)
         try:
-            data = read_all(file)
+            header = record.decode_log_header(file.pread(record.RECORDS_AT, 0), path)
+            if end is None:
+                return header, read_all(file, start)
+            return header, file.pread(max(end - start, 0), start)
         finally:
             file.close()
-        return record.decode_log_header(data, path), data
+
+    def _acknowledged_end(self, directory: StreamDirectory, path: str) -> int | None:
+        """Return where the acknowledged bytes of a log without a checkpoint end, None: with the file."""
+        return None if directory.path in self._fallback else self._ends.get(path)
 
     def _load_control(
         self, directory: StreamDirectory, names: list[str], state: checkpoint.Checkpoint | None
@@ -301,7 +308,7 @@ class Recovery:
         for name in sorted(names, reverse=True):
             log_path = f"{path}/{name}"
             try:
-                header, data = self._read_header(log_path)
+                header, data = self._read_log(log_path, record.RECORDS_AT, None)
             except (FileDamaged, OSError) as error:
                 self.store.report(str(error))
                 continue
@@ -309,11 +316,9 @@ class Recovery:
             if state is not None and state.control_number == header.number:
                 known_end = max(known_end, state.control_end)
             if path not in self._fallback:
-                data = data[: known_end or len(data)]
+                data = data[: max(known_end - record.RECORDS_AT, 0) if known_end else len(data)]
             control = ControlLog(self.store.changed_consumers)
-            end, damage, complete = control.replay(
-                data[record.RECORDS_AT :], record.RECORDS_AT, header.salt, log_path
-            )
+            end, damage, complete = control.replay(data, record.RECORDS_AT, header.salt, log_path)
             if chosen is None and control.envelope and (complete or damage or len(names) == 1):
                 for text in damage:
                     self.store.report(text)
@@ -341,7 +346,7 @@ class Recovery:
         for name in names:
             path = f"{directory.path}/{name}"
             try:
-                headers[name] = self._read_header(path)[0]
+                headers[name], _ = self._read_log(path, 0, 0)
             except (FileDamaged, OSError) as error:
                 self.store.report(str(error))
                 self._set_aside(path)
@@ -352,17 +357,16 @@ class Recovery:
                 # Compaction had not finished: the old segment is there, this is a part of its copy.
                 continue
             path = f"{directory.path}/{name}"
-            self._replay_new(directory, path, *self._read_header(path))
+            end = self._acknowledged_end(directory, path)
+            self._replay_new(directory, path, *self._read_log(path, record.RECORDS_AT, end))
 
     def _replay_new(
         self, directory: StreamDirectory, path: str, header: record.LogHeader, data: bytes
     ) -> None:
         """Apply a log from its first record on."""
-        end = len(data) if directory.path in self._fallback else self._ends.get(path, len(data))
         log = self._open_segment_log(directory, header, path, record.RECORDS_AT)
         begin_log(directory.stream, log, header.base_sequence)
-        start = record.RECORDS_AT
-        self._replay_from(directory, log, data[start:end], start, compacted=bool(header.replaces))
+        self._replay_from(directory, log, data, record.RECORDS_AT, compacted=bool(header.replaces))
 
     def _replay_from(
         self, directory: StreamDirectory, log: LogFile, data: bytes, start: int, *, compacted: bool = False
@@ -396,10 +400,13 @@ class Recovery:
         known_end = self._ends.get(hot.log.path, 0)
         if known_end > hot.log.end or directory.path in self._fallback:
             file = self.files.open_for_reading(hot.log.path)
-            data = read_all(file, hot.log.end)
-            file.close()
-            if directory.path not in self._fallback:
-                data = data[: known_end - hot.log.end]
+            try:
+                if directory.path in self._fallback:
+                    data = read_all(file, hot.log.end)
+                else:
+                    data = file.pread(known_end - hot.log.end, hot.log.end)
+            finally:
+                file.close()
             self._replay_from(directory, hot.log, data, hot.log.end)
         known = {one.number for one in state.segments}
         for name in sorted(names):
@@ -416,7 +423,8 @@ class Recovery:
         """Apply a log that was made after the checkpoint; a compacted copy is not needed, its original is
         there."""
         try:
-            header, data = self._read_header(path)
+            end = self._acknowledged_end(directory, path)
+            header, data = self._read_log(path, record.RECORDS_AT, end)
         except (FileDamaged, OSError) as error:
             self.store.report(str(error))
             self._set_aside(path)
