@@ -131,16 +131,17 @@ class Worker:
             "stop": self._stop,
         }
 
-    def _open_jetstream(self, region: Region) -> JetStream | None:
-        """Recover this worker's streams; None when their directory cannot be used, which the log says."""
+    def _open_jetstream(self, region: Region) -> JetStream:
+        """Recover this worker's streams; where that cannot be done it says so and ends the worker."""
         # Only here: a broker without JetStream does not pay for loading it.
+        from storage.errors import StorageError
         from workers.jetstream.engine import JetStream
 
         try:
             return JetStream(
                 self._plane, self._config, self._log, self._loop, region.placement, self._sessions.describe
             )
-        except OSError as error:
+        except (OSError, StorageError) as error:
             self._log.fatal(f"Can't start JetStream: {error}")
             raise SystemExit(1) from error
 
