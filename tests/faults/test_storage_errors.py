@@ -2,6 +2,7 @@
 altered."""
 
 import errno
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -110,3 +111,40 @@ def test_closing_a_failed_store_raises_nothing_new_and_stops() -> None:
         store.wait(store.commit())
     store.close()
     assert isinstance(store.failure, WriteFailed)
+
+
+@pytest.mark.parametrize("sync_interval_ns", [0, 10**18])
+def test_on_a_full_disk_writing_ends_reading_goes_on_and_a_restart_with_room_goes_on(
+    sync_interval_ns: int,
+) -> None:
+    files = RecordingFiles()
+    config = replace(CONFIG, sync_interval_ns=sync_interval_ns, journal_file_bytes=1 << 20)
+    store = Store(files, config=config, rng=Random(1), threaded=False)
+    streams = [store.create_stream(name).stream for name in ("s", "t")]
+    for stream in streams:
+        stream.append(b"a", b"", b"payload", 1)
+    store.wait(store.commit())
+    files.fail["pwrite"] = errno.ENOSPC
+    streams[0].append(b"a", b"", b"never durable", 2)
+    with pytest.raises(StorageFull, match="ENOSPC"):
+        store.wait(store.commit())
+    for stream in streams:
+        with pytest.raises(StorageFull, match="ENOSPC"):
+            stream.append(b"a", b"", b"refused", 3)
+        with pytest.raises(StorageFull, match="ENOSPC"):
+            stream.purge_all()
+        message = stream.get(1)
+        assert message is not None
+        assert message.payload == b"payload"
+    with pytest.raises(StorageFull, match="ENOSPC"):
+        store.create_stream("u")
+    store.poll()
+    store.housekeeping()
+    files.fail.clear()
+    store.close()
+    store = Store(files, config=config, threaded=False)
+    for name in ("s", "t"):
+        stream = store.streams[name].stream
+        assert stream.append(b"a", b"", b"again", 4) == stream.last_sequence
+        assert stream.last_sequence in (2, 3)
+    store.wait(store.commit())
