@@ -76,6 +76,7 @@ cdef enum:
     ROUNDS_MAX = 32                # before other callbacks of the event loop get their turn
     TRIM_TICKS = 20
     SUBJECT_BYTES_MAX = 65535
+    ANSWER_BYTES_MAX = 64 << 20    # of an answer of the JetStream API, which max_payload does not bound
     ACCOUNTS = 2                   # the clients' one, and INTERNAL_ACCOUNT
 
 # The subject space in which workers call each other; no client can be in it.
@@ -164,7 +165,7 @@ cdef class DataPlane:
         for i in range(worker_count):
             if i != index:
                 plane.peers[i] = peer_new(i, doorbells[i], region.wake_address(i),
-                                          2 * plane.limits.max_payload + (1 << 20))
+                                          2 * plane.limits.max_payload + ANSWER_BYTES_MAX)
         plane.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
         plane.doorbell = doorbells[index]
         memset(&event, 0, sizeof(event))

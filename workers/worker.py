@@ -12,7 +12,6 @@ import json
 import os
 import socket
 from collections.abc import Callable
-from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 import uvloop

@@ -323,3 +323,16 @@ async def test_damage_found_at_the_start_is_logged_and_shown(tmp_path: Path):
         assert (await workers[0].api("STREAM.MSG.GET.A", {"seq": 3}))["message"]["seq"] == 3
         while "stream 'A' has lost 1 messages" not in (tmp_path / "log").read_text():
             await asyncio.sleep(0)
+
+
+async def test_an_answer_may_be_larger_than_a_message(tmp_path: Path):
+    async with Workers(2, tmp_path) as workers:
+        name = names_by_owner(workers)[1]
+        await workers[0].create(name)
+        subject = f"{name.lower()}.{'x' * 100}".encode()
+        store = workers[1].engine.streams[0, name].store
+        for number in range(30_000):
+            store.append(b"%b.%d" % (subject, number), b"", b"", 1)
+        answer = await workers[0].ask(f"$JS.API.STREAM.INFO.{name}", b'{"subjects_filter":">"}')
+        assert len(answer) > 3 * workers[0].engine.config.max_payload
+        assert json.loads(answer)["total"] == 30_000

@@ -139,5 +139,14 @@ async def test_a_call_without_an_answer_ends_as_unavailable(switch: Switch):
     assert log == ["JetStream: worker 1 did not answer in time"]
 
 
+async def test_an_answer_that_no_ring_takes_is_an_error(switch: Switch, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(mesh, "FRAME_BYTES_MAX", 1000)
+    one, two = join(switch, 0), join(switch, 1)
+    two.serve("much", lambda body: {"text": "x" * body["size"]})
+    assert len((await one.call(1, "much", {"size": 900}))["text"]) == 900
+    with pytest.raises(ApiError, match="answer too large"):
+        await one.call(1, "much", {"size": 1000})
+
+
 def test_call_sink_is_what_it_listens_with():
     assert mesh.CallSink is CallSink

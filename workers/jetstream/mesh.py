@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 INTERNAL_ACCOUNT = 1
 CALL_SECONDS = 20.0
 """How long a call waits for its answer, a restart of the other worker included."""
+FRAME_BYTES_MAX = 60 << 20
+"""Of an answer; rings refuse what is a little larger."""
 LENGTH = struct.Struct("<I")
 
 Body = dict[str, Any]
@@ -170,8 +172,12 @@ class Mesh:
         (number, name), body = decode(frame)
 
         def answer(result: Body | None, error: ApiError | None) -> None:
-            said = [error.code, error.err_code, error.description] if error else None
-            self._plane.publish(INTERNAL_ACCOUNT, reply, encode([number, said], result or {}))
+            frame = encode([number, _said(error)], result or {})
+            if len(frame) > FRAME_BYTES_MAX:
+                self._log.limited("mesh size", f"JetStream: an answer of {name} has {len(frame)} bytes")
+                too_large = apierrors.stream_general_error("answer too large")
+                frame = encode([number, _said(too_large)], {})
+            self._plane.publish(INTERNAL_ACCOUNT, reply, frame)
 
         self._run(name, body, answer)
 
@@ -209,3 +215,8 @@ class Mesh:
         lines = "".join(traceback.format_exception(error))
         self._log.error(f"JetStream: internal error in {name}: {lines}")
         return apierrors.stream_general_error("internal error")
+
+
+def _said(error: ApiError | None) -> list[Any] | None:
+    """Return an error as it travels."""
+    return [error.code, error.err_code, error.description] if error else None
