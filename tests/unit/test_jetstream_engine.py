@@ -25,6 +25,12 @@ def names_by_owner(workers: Workers) -> dict[int, str]:
     return found
 
 
+def more_names(workers: Workers, owner: int) -> list[str]:
+    """Return three names of streams that would live on a worker."""
+    ownership = workers[0].engine.ownership
+    return [f"S{i}" for i in range(100) if ownership.owner("$G", f"S{i}") == owner][:3]
+
+
 async def settle() -> None:
     """Let everything that can happen without waiting happen."""
     for _ in range(20):
@@ -294,6 +300,13 @@ async def test_a_full_disk_is_an_error_to_publishers_and_callers_and_nothing_els
         assert info["config"]["name"] == names[0]
         assert "error" not in json.loads(await workers[0].ask(f"{names[1].lower()}.x"))
         assert "error" not in json.loads(await workers[0].ask("m.x"))
+        assert "error" not in await workers[0].api("STREAM.PURGE.M")
+        memory, file = (name for name in more_names(workers, 0) if name != names[0])
+        created = await workers[1].api(f"STREAM.CREATE.{memory}", {"name": memory, "storage": "memory"})
+        assert "error" not in created
+        refused = await workers[1].api(f"STREAM.CREATE.{file}", {"name": file})
+        assert "error" in refused
+        assert file not in (await workers[1].api("STREAM.NAMES"))["streams"]
     log = (tmp_path / "log").read_text()
     assert log.count("storage failed") == 1
 

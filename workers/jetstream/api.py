@@ -133,8 +133,9 @@ async def stream_delete(engine: JetStream, request: Request) -> Fields:
 async def stream_purge(engine: JetStream, request: Request) -> Fields:
     """Answer STREAM.PURGE when the messages are gone for good."""
     asked = message_api.parse_purge(request.body, strict=engine.config.js_strict)
-    fields = message_api.purge(the_stream(engine, request), asked)
-    await engine.durable()
+    stream = the_stream(engine, request)
+    fields = message_api.purge(stream, asked)
+    await stream.durable()
     return fields
 
 
@@ -241,8 +242,9 @@ def message_get(engine: JetStream, request: Request) -> Fields:
 async def message_delete(engine: JetStream, request: Request) -> Fields:
     """Answer STREAM.MSG.DELETE when the message is gone for good."""
     asked = message_api.parse_msg_delete(request.body, strict=engine.config.js_strict)
-    fields = message_api.msg_delete(the_stream(engine, request), asked)
-    await engine.durable()
+    stream = the_stream(engine, request)
+    fields = message_api.msg_delete(stream, asked)
+    await stream.durable()
     return fields
 
 

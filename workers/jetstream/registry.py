@@ -52,7 +52,12 @@ class Registry:
                 raise apierrors.stream_name_exist()
             return existing.info()
         stream = engine.create_stream(engine.accounts[body["account"]], config)
-        await engine.durable()
+        try:
+            await stream.durable()
+        except ApiError:
+            stream.close()
+            del engine.streams[stream.account, stream.name]
+            raise
         stream.listen()
         engine.advisories.stream_action(stream.account, stream.name, "create")
         return stream.info()
@@ -70,7 +75,7 @@ class Registry:
             stream.update(config)
         except StorageError as error:
             raise apierrors.stream_update(error) from error
-        await engine.durable()
+        await stream.durable()
         engine.advisories.stream_action(stream.account, stream.name, "modify")
         return stream.info(domain=engine.config.js_domain)
 
@@ -78,7 +83,7 @@ class Registry:
         engine = self._engine
         stream = engine.stream(body["account"], body["stream"])
         engine.delete_stream(stream)
-        await engine.durable()
+        await stream.durable()
         engine.advisories.stream_action(stream.account, stream.name, "delete")
         return {}
 

@@ -12,7 +12,9 @@ from workers.jetstream import rollup, stream_json
 from workers.jetstream.consumers import Consumers
 from workers.jetstream.direct import DirectGet
 from workers.jetstream.ingest import StreamIngest
+from workers.jetstream.mirrors import Mirror
 from workers.jetstream.publishing import Publisher
+from workers.jetstream.sources import Kept, Sources
 from workers.jetstream.stream_config import MEMORY, PERSIST_ASYNC, StreamConfig
 
 if TYPE_CHECKING:
@@ -26,9 +28,14 @@ DELETED_MAX = 1 << 16
 """Deleted sequences that an answer names at most."""
 
 
-def definition(account: str, config: StreamConfig, created_ns: int) -> bytes:
-    """Return what the store keeps beside a stream, so that it can be opened again."""
-    return orjson.dumps({"account": account, "created": created_ns, "config": config.to_json()})
+def definition(account: str, config: StreamConfig, created_ns: int, progress: Kept | None = None) -> bytes:
+    """Return what the store keeps beside a stream, so that it can be opened again.
+
+    Args:
+        progress: how far its sources have got.
+    """
+    kept = {"account": account, "created": created_ns, "config": config.to_json()}
+    return orjson.dumps(kept | {"progress": progress} if progress else kept)
 
 
 def read_definition(data: bytes) -> tuple[str, StreamConfig, int]:
@@ -64,9 +71,8 @@ class Stream:
         self.ingest = StreamIngest(self)
         self.direct = DirectGet(self)
         self.consumers = Consumers(self)
-        # Streams that take their messages from others; set by who fills them.
-        self.mirror: object | None = None
-        self.sources: list[object] = []
+        self.mirror: Mirror | None = None
+        self.sources = Sources(self)
         self.damage_told = 0
         self._listeners: dict[str, int] = {}
         self._direct_listeners: list[int] = []
@@ -101,6 +107,48 @@ class Stream:
                     self._direct_listeners.append(plane.listen(self.account, subject_text, self.direct))
         elif not self.config.allow_direct:
             self._stop_direct()
+        if self.engine.is_joined:
+            self.follow()
+
+    def follow(self) -> None:
+        """Take messages from the streams that the configuration names, and from no other."""
+        wanted = self.config.mirror
+        if self.mirror is not None and self.mirror.source != wanted:
+            self.mirror.close()
+            self.mirror = None
+        if wanted is not None and self.mirror is None:
+            self.mirror = Mirror(self, wanted)
+            self.mirror.start()
+        self.sources.configure()
+        if self.sources and not self.is_memory:
+            self.engine.sourcing.add(self)
+        else:
+            self.engine.sourcing.discard(self)
+
+    def kept_progress(self) -> Kept:
+        """Return how far the sources had got when that was written; {}: nothing is known."""
+        if self.is_memory:
+            return {}
+        kept = self.engine.store.streams[self.engine.store_name(self)].control.definition
+        progress: Kept = orjson.loads(kept).get("progress", {})
+        return progress
+
+    def keep_progress(self) -> None:
+        """Write how far the sources have got, if that has to be known before the next commit.
+
+        Raises:
+            StorageError: it could not be stored.
+        """
+        if self.sources.wants_keeping():
+            engine = self.engine
+            kept = definition(self.account_name, self.config, self.created_ns, self.sources.progress())
+            engine.store.update_stream(engine.store_name(self), kept, self.config.limits())
+
+    def listen_direct(self, name: str) -> list[int]:
+        """Answer direct gets for a stream of this name; return the listeners."""
+        ends = (b"", b".>")
+        subjects = [b"%bDIRECT.GET.%b%b" % (p, name.encode(), end) for p in self.engine.api_prefixes for end in ends]
+        return [self.engine.plane.listen(self.account, subject, self.direct) for subject in subjects]
 
     def _stop_direct(self) -> None:
         while self._direct_listeners:
@@ -112,6 +160,10 @@ class Stream:
             self.engine.plane.unlisten(listener)
         self._listeners.clear()
         self._stop_direct()
+        self.engine.sourcing.discard(self)
+        self.sources.close()
+        if self.mirror is not None:
+            self.mirror.close()
         self.consumers.close(409, reason)
         self.publisher.close()
 
@@ -135,6 +187,15 @@ class Stream:
     def has_consumer_interest(self, subject: bytes) -> bool:
         """Return whether a consumer wants this subject."""
         return self.consumers.has_interest(subject)
+
+    async def durable(self) -> None:
+        """Return when everything done so far is as durable as it gets.
+
+        Raises:
+            ApiError: 10077, the store has failed.
+        """
+        if not self.is_memory:
+            await self.engine.durable()
 
     # ---- what the API asks
 
@@ -169,6 +230,8 @@ class Stream:
             domain=domain,
             version=None if is_listed else self.engine.config.version,
             leader=leader,
+            mirror=self.mirror.info() if self.mirror is not None else None,
+            sources=self.sources.info(),
         )
 
     def subject_counts(self, pattern: str) -> dict[str, int]:
@@ -188,7 +251,7 @@ class Stream:
             self.store.apply_limits(config.limits())
             self.store.enforce_limits()
         else:
-            kept = definition(self.account_name, config, self.created_ns)
+            kept = definition(self.account_name, config, self.created_ns, self.sources.progress())
             engine.store.update_stream(engine.store_name(self), kept, config.limits())
         was_interest = self.config.retention == "interest"
         self.config = config
