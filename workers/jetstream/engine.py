@@ -30,6 +30,7 @@ from workers.jetstream.gateway import Gateway
 from workers.jetstream.ingest import Acks
 from workers.jetstream.log_bridge import hear_others
 from workers.jetstream.mesh import Mesh
+from workers.jetstream.origins import Origins
 from workers.jetstream.ownership import Ownership
 from workers.jetstream.registry import Registry
 from workers.jetstream.restores import Restores
@@ -66,6 +67,8 @@ class JetStream:
         limits: for the configuration of every stream.
         memory_bytes_max, file_bytes_max: what streams of the server may reserve.
         api_prefixes: what subjects of the API begin with.
+        is_joined: other workers can be reached.
+        origins: what streams of this worker give to mirrors. sourcing: streams that keep how far sources are.
     """
 
     def __init__(
@@ -119,6 +122,9 @@ class JetStream:
         self.limits = ServerLimits()
         self.snapshots = Snapshots(self)
         self.restores = Restores(self)
+        self.origins = Origins(self)
+        self.is_joined = False
+        self.sourcing: set[Stream] = set()
         self._registry = Registry(self)
         self._gateway = Gateway(self, client_of)
         path = os.path.join(config.store_dir, f"worker-{config.index}")
@@ -164,6 +170,7 @@ class JetStream:
         self.plane.on_letters_taken = self.round_ended
         self.mesh.start()
         self._registry.start()
+        self.origins.start()
         self.restores.start()
         self._gateway.start()
         for stream in self.streams.values():
@@ -172,7 +179,10 @@ class JetStream:
 
     def join(self) -> None:
         """Learn what others have and tell what this worker has, when they can be reached."""
+        self.is_joined = True
         self._registry.join()
+        for stream in self.streams.values():
+            stream.follow()
 
     def peer_lost(self, worker: int) -> None:
         """Take note that another worker has died."""
@@ -213,6 +223,7 @@ class JetStream:
         touched = self.acks.take_touched()
         for stream in touched:
             stream.consumers.appended()
+            self.origins.appended(stream)
         if len(self.pumps):
             self._pump()
         if touched or self.acks.waiting:
@@ -275,6 +286,8 @@ class JetStream:
         """Commit; return the round in which it becomes durable, None when the store has failed."""
         self._commit_is_set = False
         try:
+            for stream in self.sourcing:
+                stream.keep_progress()
             number = self.store.commit()
         except StorageError as error:
             self._fail(error)

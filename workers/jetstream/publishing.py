@@ -279,7 +279,7 @@ class Publisher:
 
     # Storing.
 
-    def store_message(self, subject: bytes, block: bytes, payload: bytes) -> int:
+    def store_message(self, subject: bytes, block: bytes, payload: bytes, *, timestamp_ns: int = 0) -> int:
         """Store a message that passed its checks and return its sequence.
 
         Everything that follows from it is done too: older messages that it replaces go, its copy is sent on,
@@ -288,12 +288,13 @@ class Publisher:
 
         Args:
             subject: transformed.
+            timestamp_ns: 0: now.
         Raises:
             ApiError: 10077 for limits that refuse new messages, 10165, limits of the account.
             StorageError: it could not be written.
         """
         config, store = self.config, self.store
-        now_ns = max(self.stream.engine.now_ns(), store.last_timestamp_ns)
+        now_ns = max(timestamp_ns or self.stream.engine.now_ns(), store.last_timestamp_ns)
         message_id = headers.get(block, headers.MESSAGE_ID) if block else None
         if config.retention == "interest" and not self.stream.has_consumer_interest(subject):
             sequence = store.last_sequence + 1
@@ -344,6 +345,8 @@ class Publisher:
         ttl = parse_ttl(value)
         if ttl is None:
             raise apierrors.message_ttl_invalid()
+        if not self.config.allow_msg_ttl:  # it came from another stream
+            return block, 0
         least = self.config.subject_delete_marker_ttl // SECOND_NS
         # A message that ended before the marker of its subject would end unnoticed.
         if 0 < ttl < least and self.config.max_msgs_per_subject != 1:

@@ -147,7 +147,9 @@ class Stream:
     def listen_direct(self, name: str) -> list[int]:
         """Answer direct gets for a stream of this name; return the listeners."""
         ends = (b"", b".>")
-        subjects = [b"%bDIRECT.GET.%b%b" % (p, name.encode(), end) for p in self.engine.api_prefixes for end in ends]
+        subjects = [
+            b"%bDIRECT.GET.%b%b" % (p, name.encode(), end) for p in self.engine.api_prefixes for end in ends
+        ]
         return [self.engine.plane.listen(self.account, subject, self.direct) for subject in subjects]
 
     def _stop_direct(self) -> None:
