@@ -63,15 +63,30 @@ class Asker:
 
     def __init__(self, broker: Broker) -> None:
         self.kind = broker.kind
+        self._broker = broker
+        self._connect()
+        self._clients[0].create(LASTING_STREAM, subjects=["lasting"])
+
+    def _connect(self) -> None:
         self._raw: list[RawClient] = [
-            broker.connect().handshake(headers=True, no_responders=True) for _ in range(CONNECTIONS)
+            self._broker.connect().handshake(headers=True, no_responders=True) for _ in range(CONNECTIONS)
         ]
         self._clients = [JetStreamClient(client) for client in self._raw]
-        self._clients[0].create(LASTING_STREAM, subjects=["lasting"])
 
     def close(self) -> None:
         for client in self._raw:
             client.close()
+
+    def stop(self) -> None:
+        """Close the connections and stop the broker."""
+        self.close()
+        self._broker.stop()
+
+    def restart(self) -> None:
+        """Stop the broker, start it again and connect again."""
+        self.stop()
+        self._broker.start_again()
+        self._connect()
 
     def ask(self, step: Step, prefix: str) -> tuple[str, Answer | None]:
         """Return the normalised answers to a step as text, and the first one as it came."""
@@ -93,9 +108,13 @@ class Asker:
 
     def run(self, steps: Sequence[Step], prefix: str) -> Transcript:
         """Ask all of them and leave none of their streams behind."""
-        transcript = [self.ask(step, prefix)[0] for step in steps]
+        transcript = self.ask_all(steps, prefix)
         self.delete_streams()
         return transcript
+
+    def ask_all(self, steps: Sequence[Step], prefix: str) -> Transcript:
+        """Return the normalised answers to steps."""
+        return [self.ask(step, prefix)[0] for step in steps]
 
     def delete_streams(self) -> None:
         client = self._clients[0]
@@ -113,7 +132,10 @@ def normalise(text: str, prefix: str) -> str:
 
 
 def record(oracle: Asker, seed: int, count: int) -> tuple[list[Step], Transcript]:
-    """Make `count` steps, guided by what the oracle answers, and return them with its answers."""
+    """Make `count` steps, guided by what the oracle answers, and return them with its answers.
+
+    The streams that they leave stay; see delete_streams.
+    """
     generator = Generator(seed)
     steps: list[Step] = []
     transcript: Transcript = []
@@ -124,8 +146,26 @@ def record(oracle: Asker, seed: int, count: int) -> tuple[list[Step], Transcript
         generator.learn(step, _json_of(first, prefix))
         steps.append(step)
         transcript.append(text)
-    oracle.delete_streams()
     return steps, transcript
+
+
+def reading_steps(steps: Sequence[Step], message_count: int) -> list[Step]:
+    """Return steps that read what other steps may have left: of every stream its state and first messages."""
+    names = sorted(
+        {
+            step.subject.rsplit(".", 1)[1]
+            for step in steps
+            if step.subject.startswith("$JS.API.STREAM.CREATE.")
+        }
+    )
+    reading = [Step("$JS.API.STREAM.NAMES"), Step("$JS.API.STREAM.LIST"), Step("$JS.API.INFO")]
+    for name in names:
+        info = {"deleted_details": True, "subjects_filter": ">"}
+        reading.append(Step(f"$JS.API.STREAM.INFO.{name}", json.dumps(info)))
+        for sequence in range(1, message_count + 1):
+            body = {"seq": sequence, "next_by_subj": ">"}
+            reading.append(Step(f"$JS.API.STREAM.MSG.GET.{name}", json.dumps(body)))
+    return reading
 
 
 def first_difference(one: Transcript, other: Transcript) -> int | None:
