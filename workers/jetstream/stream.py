@@ -100,6 +100,7 @@ class Stream:
                 self._listeners[subject] = plane.listen(
                     self.account, subject.encode(), self.ingest, is_sticky=True
                 )
+        self.consumers.listen()
         if self.config.allow_direct and not self._direct_listeners:
             for prefix in self.engine.api_prefixes:
                 for end in (b"", b".>"):
