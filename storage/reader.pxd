@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from storage.index cimport Segment, StreamIndex
 from storage.log cimport LogFile
+from storage.pages cimport PageCache
 from storage.record cimport record_header_t
 from storage.writer cimport Block
 
@@ -34,6 +35,7 @@ ctypedef struct record_view_t:
 
 cdef class StreamReader(StreamIndex):
     cdef public object codec            # compression and encryption, or None
+    cdef readonly PageCache pages       # for reading here and there
     cdef Block window                   # bytes window_start .. window_end of window_log, read ahead
     cdef LogFile window_log
     cdef uint64_t window_start

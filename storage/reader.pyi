@@ -3,6 +3,7 @@ from collections.abc import Iterator
 
 from storage.backing import Codec
 from storage.index import Segment, StreamIndex
+from storage.pages import PageCache
 
 class Message:
     @property
@@ -20,6 +21,8 @@ class Message:
 class StreamReader(StreamIndex):
     codec: Codec | None
     version: int
+    @property
+    def pages(self) -> PageCache: ...
     @property
     def damaged_reads(self) -> int: ...
     def mark_lost(self, sequence: int) -> None: ...

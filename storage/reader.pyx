@@ -9,6 +9,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from storage.errors import RecordDamaged
 
+from storage.pages cimport PAGE_BYTES, PageCache
 from storage.record cimport (
     COMPRESSED, ENCRYPTED, EXPIRES, HEADER_BYTES, crc32c_choose, record_check, record_padded,
 )
@@ -36,6 +37,9 @@ cdef class Message:
 cdef class StreamReader(StreamIndex):
     """The half of a StreamStore that reads."""
 
+    def __cinit__(self, *args, **kwargs):
+        self.pages = PageCache()
+
     cdef const uint8_t *record_of(self, Segment segment, uint32_t row, bint is_sequential) except? NULL:
         """Return the checked record of a live row, valid until the next call.
 
@@ -47,6 +51,7 @@ cdef class StreamReader(StreamIndex):
         cdef uint64_t offset, end, wanted
         cdef const uint8_t *at
         cdef Py_ssize_t got
+        cdef bint is_checked = False
         if segment.block == NULL:
             self.ensure(segment)
         offset = segment.offset[row]
@@ -57,12 +62,20 @@ cdef class StreamReader(StreamIndex):
         if at == NULL:
             if self.window_log is log and offset >= self.window_start and offset + wanted <= self.window_end:
                 at = self.window.data + (offset - self.window_start)
-            else:
+            elif is_sequential or wanted > PAGE_BYTES:
                 got = self.fill_window(log, offset, max(wanted, WINDOW_BYTES) if is_sequential else wanted)
                 at = self.window.data
                 wanted = min(wanted, <uint64_t>got)
-        if record_check(at, wanted, log.salt,
-                        offset) == 0 or (<const record_header_t *>at).sequence != segment.base + row:
+            else:
+                at = self.pages.find(log, offset, wanted)
+                if at == NULL or record_check(at, wanted, log.salt, offset) == 0:
+                    got = self.fill_window(log, offset, wanted)
+                    at = self.window.data
+                    wanted = min(wanted, <uint64_t>got)
+                else:
+                    is_checked = True
+        if not is_checked and record_check(at, wanted, log.salt, offset) == 0 or (
+                <const record_header_t *>at).sequence != segment.base + row:
             self.window_log = None
             self.mark_lost(segment.base + row)
             raise RecordDamaged(

@@ -559,6 +559,9 @@ class Store:
         for directory in self.streams.values():
             stream = directory.stream
             stream.tick += 1
+            stream.pages.end_tick()
+            if stream.pages.idle_ticks == self.config.columns_ticks:
+                stream.pages.empty()
             if not compacted and directory.compacting is None and stream.failure is None:
                 compacted = self._compact_one(directory)
             for segment in stream.segments[:-1]:
