@@ -192,7 +192,9 @@ class JetStream:
         """Take nothing more and checkpoint, for a bounded time; acknowledged messages are safe anyhow."""
         if self._timer is not None:
             self._timer.cancel()
+        self._gateway.close()
         self._registry.close()
+        self.mesh.close()
         self.snapshots.close()
         self.restores.close()
         for stream in self.streams.values():

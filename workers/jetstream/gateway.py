@@ -55,6 +55,7 @@ class Gateway:
         self._client_of = client_of
         self._running = 0
         self._waiting: deque[Callable[[], None]] = deque()
+        self._listeners: list[int] = []
 
     def start(self) -> None:
         """Take requests from now on."""
@@ -62,10 +63,18 @@ class Gateway:
             for prefix in self._engine.api_prefixes:
                 sink = CallSink(partial(self._take, account, len(prefix)))
                 excluded = [prefix + word for word in NOT_API]
-                self._engine.plane.listen(
-                    account.index, prefix + b">", sink, is_local=True, excluded=excluded
+                self._listeners.append(
+                    self._engine.plane.listen(
+                        account.index, prefix + b">", sink, is_local=True, excluded=excluded
+                    )
                 )
         self._engine.mesh.serve("api", self._answer_for)
+
+    def close(self) -> None:
+        """Take no requests any more."""
+        while self._listeners:
+            self._engine.plane.unlisten(self._listeners.pop())
+        self._waiting.clear()
 
     # ---- a request of a client
 

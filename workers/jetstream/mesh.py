@@ -94,6 +94,7 @@ class Mesh:
         self._last_id = 0
         self._answers = b"r.%d.%s" % (worker, life.encode())
         self._tasks: set[asyncio.Future[Body]] = set()
+        self._listeners: list[int] = []
 
     def serve(self, name: str, method: Method) -> None:
         """Let others call a method, which returns a body or something to await, or raises ApiError."""
@@ -102,8 +103,22 @@ class Mesh:
 
     def start(self) -> None:
         """Take calls and answers from now on."""
-        self._plane.listen(INTERNAL_ACCOUNT, b"w.%d" % self.worker, CallSink(self._take_call), is_sticky=True)
-        self._plane.listen(INTERNAL_ACCOUNT, self._answers, CallSink(self._take_answer))
+        calls, answers = CallSink(self._take_call), CallSink(self._take_answer)
+        listen = self._plane.listen
+        self._listeners = [
+            listen(INTERNAL_ACCOUNT, b"w.%d" % self.worker, calls, is_sticky=True),
+            listen(INTERNAL_ACCOUNT, self._answers, answers),
+        ]
+
+    def close(self) -> None:
+        """Take nothing any more, and leave off what is being done."""
+        while self._listeners:
+            self._plane.unlisten(self._listeners.pop())
+        for task in list(self._tasks):
+            task.cancel()
+        for call in self._calls.values():
+            call.timer.cancel()
+        self._calls.clear()
 
     # ---- calling
 
