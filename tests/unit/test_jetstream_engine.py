@@ -349,3 +349,18 @@ async def test_an_answer_may_be_larger_than_a_message(tmp_path: Path):
         answer = await workers[0].ask(f"$JS.API.STREAM.INFO.{name}", b'{"subjects_filter":">"}')
         assert len(answer) > 3 * workers[0].engine.config.max_payload
         assert json.loads(answer)["total"] == 30_000
+
+
+async def test_a_closed_worker_listens_to_nothing(tmp_path: Path):
+    async with Workers(2, tmp_path) as workers:
+        for name in names_by_owner(workers).values():
+            await workers[0].create(name, allow_direct=True)
+        closed, other = workers[1], workers[0]
+        await closed.engine.close()
+        await settle()
+        assert not closed.plane.publish(0, b"$JS.API.INFO", b"")
+        assert not other.plane.publish(1, b"w.1", b"")
+        name = names_by_owner(workers)[1].lower()
+        assert not other.plane.publish(0, f"{name}.x".encode(), b"")
+        assert not other.plane.publish(0, f"$JS.API.DIRECT.GET.{name.upper()}".encode(), b"")
+        workers.all.remove(closed)
