@@ -353,8 +353,10 @@ class Consumer:
             self._redeliver(sequence, deliveries)
 
     def _redeliver(self, sequence: int, deliveries: int) -> None:
-        if 0 < self.core.max_deliver <= max(deliveries, self.core.deliveries(sequence)):
-            self.exhausted(sequence, self.core.deliveries(sequence))
+        # What may be delivered more than once is given up when it is its turn again, as in nats-server.
+        deliveries = max(deliveries, self.core.deliveries(sequence))
+        if 0 < self.core.max_deliver <= max(1, deliveries - 1):
+            self.exhausted(sequence, deliveries)
         else:
             self.core.redeliver(sequence)
 

@@ -16,7 +16,9 @@ ACTIONS = {"create": "CREATED", "delete": "DELETED"}
 
 def _send(consumer: Consumer, prefix: str, kind: str, fields: dict[str, object]) -> None:
     subject = f"{prefix}.{consumer.stream.name}.{consumer.name}"
-    names = {"stream": consumer.stream.name, "consumer": consumer.name}
+    names: dict[str, object] = {"stream": consumer.stream.name, "consumer": consumer.name}
+    if "account" in fields:
+        names = {"account": fields["account"], **names}
     consumer.engine.advisories.send(consumer.stream.account, subject, kind, {**names, **fields})
 
 
@@ -27,9 +29,8 @@ def action(consumer: Consumer, what: str) -> None:
 
 def pause(consumer: Consumer) -> None:
     """Tell that a consumer is paused, or no longer."""
-    fields: dict[str, object] = {"paused": consumer.core.is_paused}
-    if consumer.core.is_paused:
-        fields["pause_until"] = gojson.format_time(consumer.config.pause_until)
+    until = gojson.format_time(consumer.config.pause_until)
+    fields: dict[str, object] = {"paused": consumer.core.is_paused, "pause_until": until}
     _send(consumer, ADVISORY + "PAUSE", "advisory.v1.consumer_pause", fields)
 
 
@@ -79,8 +80,6 @@ def pinned(consumer: Consumer, group: str, pin: str) -> None:
     """Tell which client a group is pinned to."""
     fields: dict[str, object] = {
         "account": consumer.stream.account_name,
-        "stream": consumer.stream.name,
-        "consumer": consumer.name,
         "group": group,
         "pinned_id": pin,
     }
@@ -91,8 +90,6 @@ def unpinned(consumer: Consumer, group: str, reason: str) -> None:
     """Tell that a group is pinned to nobody; reason: timeout or admin."""
     fields: dict[str, object] = {
         "account": consumer.stream.account_name,
-        "stream": consumer.stream.name,
-        "consumer": consumer.name,
         "group": group,
         "reason": reason,
     }
