@@ -44,6 +44,7 @@ LAME_DUCK_POLL_SECONDS = 0.1
 LAME_DUCK_PAUSE_SECONDS_MAX = 1.0
 """Between the ends of two clients, however few there are: nats-server's bound."""
 STOP_SECONDS = 1.0
+LAST_WORDS_SECONDS = 0.02
 """How long a stopping worker tries to write what is queued."""
 
 Message = dict[str, Any]
@@ -248,6 +249,11 @@ class Worker:
             self._stopping = self._loop.create_task(self._end())
 
     async def _end(self) -> None:
+        if self._jetstream is not None:
+            self._jetstream.end_requests()
+            self._plane.run()
+            # The others have the same to say to clients of this one.
+            await asyncio.sleep(LAST_WORDS_SECONDS)
         self._sessions.end_all()
         self._plane.run()
         deadline = self._loop.time() + STOP_SECONDS

@@ -100,6 +100,12 @@ class Consumers:
         while self._listeners:
             self.stream.engine.plane.unlisten(self._listeners.pop())
 
+    def end_requests(self, code: int, text: str) -> None:
+        """Tell everybody who waits for messages that none will come."""
+        for consumer in self._by_name.values():
+            if consumer.pull is not None:
+                consumer.pull.end_all(code, text)
+
     def create(self, config: ConsumerConfig) -> Consumer:
         """Make a consumer of a configuration that has been checked, and whose name is free.
 

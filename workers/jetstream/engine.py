@@ -188,6 +188,11 @@ class JetStream:
         """Take note that another worker has died."""
         self.mesh.peer_lost(worker)
 
+    def end_requests(self) -> None:
+        """Tell everybody who waits for messages that this server stops."""
+        for stream in self.streams.values():
+            stream.consumers.end_requests(409, "Server Shutdown")
+
     async def close(self) -> None:
         """Take nothing more and checkpoint, for a bounded time; acknowledged messages are safe anyhow."""
         if self._timer is not None:

@@ -6,6 +6,7 @@ nats-server does with them: limits, expiry, idle heartbeats, no_wait, and the st
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 SECOND_NS = 10**9
 MAX_WAITING_UNLIMITED = 1 << 62
 
+# nats-server reads it into a nameless type, as its errors show.
 REQUEST = gojson.Struct(
-    "JSApiConsumerGetNextRequest",
+    "",
     {
         "expires": gojson.DURATION,
         "batch": gojson.INT,
@@ -51,6 +53,8 @@ class Waiting:
     Attributes:
         expires_ns: Unix time, 0: never. heartbeat_ns: between heartbeats, 0: none.
         heartbeat_at_ns: when the next one is due. group: of a priority policy, or None.
+        shown_more: what statuses add to the messages that are left: a request for 0 or fewer is served as
+            one for 1, and spoken of as what it was.
     """
 
     expires_ns: int
@@ -58,6 +62,7 @@ class Waiting:
     heartbeat_ns: int
     heartbeat_at_ns: int
     group: Group | None
+    shown_more: int = 0
 
 
 def read_request(body: bytes, now_ns: int) -> tuple[Request, Waiting]:
@@ -87,12 +92,28 @@ def read_request(body: bytes, now_ns: int) -> tuple[Request, Waiting]:
     )
     max_bytes = _int(values, "max_bytes")
     batch = _int(values, "batch")
+    waiting.shown_more = min(0, batch - 1)
     return Request(b"", max(1, batch), max_bytes if max_bytes > 0 else -1), waiting
 
 
 def _int(values: dict[str, object], name: str) -> int:
     value = values.get(name)
     return value if isinstance(value, int) else 0
+
+
+def listen_for_requests(
+    consumer: Consumer, take: Callable[[bytes, bytes, bytes, bytes, int], None]
+) -> list[int]:
+    """Have `take` called with every pull request to a consumer; return the listeners."""
+    stream, name = consumer.stream, consumer.name.encode()
+    subjects = [
+        b"%bCONSUMER.MSG.NEXT.%b.%b" % (prefix, stream.name.encode(), name)
+        for prefix in consumer.engine.api_prefixes
+    ]
+    sink = CallSink(take)
+    return [
+        consumer.engine.plane.listen(stream.account, subject, sink, is_sticky=True) for subject in subjects
+    ]
 
 
 def read_info(request: Request) -> Waiting:
@@ -117,25 +138,21 @@ class PullQueue:
 
     def listen(self) -> None:
         """Take requests."""
-        consumer, plane = self._consumer, self._engine.plane
-        sink = CallSink(self._take)
-        for prefix in self._engine.api_prefixes:
-            subject = b"%bCONSUMER.MSG.NEXT.%b.%b" % (
-                prefix,
-                consumer.stream.name.encode(),
-                consumer.name.encode(),
-            )
-            self._listeners.append(plane.listen(consumer.stream.account, subject, sink, is_sticky=True))
+        self._listeners = listen_for_requests(self._consumer, self._take)
 
     def close(self, code: int, text: str) -> None:
         """Take no more requests and end those that wait; code 0 ends them without a word."""
         while self._listeners:
             self._engine.plane.unlisten(self._listeners.pop())
+        self.end_all(code, text)
+        self.priority.close()
+
+    def end_all(self, code: int, text: str) -> None:
+        """End the requests that wait; code 0 ends them without a word."""
         for request in list(self._consumer.core.requests):
             self._consumer.core.remove_request(request)
             if code:
                 self.tell(request.reply, status(code, text, request))
-        self.priority.close()
 
     # ---- requests
 

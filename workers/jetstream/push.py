@@ -7,6 +7,8 @@ import string
 from typing import TYPE_CHECKING
 
 from workers.jetstream.delivery import Request
+from workers.jetstream.pull import listen_for_requests
+from workers.jetstream.statuses import status
 from workers.sinks import CallSink
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class PushTarget:
         self._asked_at = 0
         self._asked_reply = b""
         self._flow_listener = 0
+        self._pull_listeners: list[int] = []
         self._rate: RateLimit | None = None
         self._heartbeat_at_ns = 0
         self.configure()
@@ -79,8 +82,9 @@ class PushTarget:
             self.stop()
 
     def listen(self) -> None:
-        """Take what clients answer to flow control."""
+        """Take what clients answer to flow control, and refuse pull requests."""
         consumer = self._consumer
+        self._pull_listeners = listen_for_requests(consumer, self._refuse)
         if consumer.config.flow_control and not self._flow_listener:
             subject = b"$JS.FC.%b.%b.*" % (consumer.stream.name.encode(), consumer.name.encode())
             self._flow_listener = self._engine.plane.listen(
@@ -90,9 +94,14 @@ class PushTarget:
     def close(self) -> None:
         """Stop delivering and listening."""
         self.stop()
+        while self._pull_listeners:
+            self._engine.plane.unlisten(self._pull_listeners.pop())
         if self._flow_listener:
             self._engine.plane.unlisten(self._flow_listener)
             self._flow_listener = 0
+
+    def _refuse(self, _subject: bytes, reply: bytes, _headers: bytes, _payload: bytes, _: int) -> None:
+        self._consumer.stream.send_now(reply, b"", status(409, "Consumer is push based"))
 
     # ---- interest
 

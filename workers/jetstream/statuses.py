@@ -13,5 +13,6 @@ def status(code: int, text: str, request: Request | None = None) -> bytes:
     line = f"NATS/1.0 {code} {text}\r\n"
     if request is not None:
         left = max(0, request.bytes_left)
-        line += f"Nats-Pending-Messages: {request.remaining}\r\nNats-Pending-Bytes: {left}\r\n"
+        messages = request.remaining + getattr(request.info, "shown_more", 0)
+        line += f"Nats-Pending-Messages: {messages}\r\nNats-Pending-Bytes: {left}\r\n"
     return f"{line}\r\n".encode()
