@@ -77,15 +77,11 @@ class Mirror:
         """Store some messages."""
         store, config = self._stream.store, self._stream.config
         is_plain = not (
-            self._transformed
-            or config.sealed
-            or config.subject_transform
-            or config.republish
-            or config.retention == INTEREST
+            config.sealed or config.subject_transform or config.republish or config.retention == INTEREST
         )
         for _ in range(MESSAGES_AT_ONCE):
             if is_plain:
-                block.mirror(store, has_window=config.duplicate_window > 0)
+                block.mirror(store, self._transformed, has_window=config.duplicate_window > 0)
             if block.is_done:
                 return True
             sequence, timestamp_ns, subject, kept, payload = block.message()

@@ -1,6 +1,6 @@
 """What other streams read from the streams that live here: a call `stream.read`, answered in bulk.
 
-    request  account, stream, identity, filters [subject], next, time, is_first
+    request  account, stream, identity, filters [subject], count, next, time, is_first
     answer   identity, next, delivered, pending, block
 
 A reader names the first sequence that it wants and gets a block of what there is (transfer.pyx), where to
@@ -31,7 +31,6 @@ Key = tuple[int, str]
 
 WAIT_SECONDS = 1.0
 """How long a call waits for new messages; nats-server's heartbeats to mirrors and sources come as often."""
-BLOCK_MESSAGES = 4096
 BLOCK_BYTES = 1 << 18
 """A block takes a millisecond or two to pack, and as long to store."""
 FILTERS_MAX = 64
@@ -88,7 +87,7 @@ class Origins:
             start, answer["delivered"] = _start(stream, body)
             stop = await self._durable_up_to(stream)
             answer["block"], answer["next"] = transfer.pack(
-                stream.store, filters, start, stop, BLOCK_MESSAGES, BLOCK_BYTES
+                stream.store, filters, start, stop, body["count"], BLOCK_BYTES
             )
             answer["next"] = max(start, answer["next"])
             remaining_s = deadline - loop.time()

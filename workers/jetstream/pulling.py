@@ -31,6 +31,9 @@ REFUSED_SECONDS = 1.0
 PAGES_MAX = 2
 UNSYNCED_BYTES_MAX = 8 << 20
 """Stored and not durable yet: more would make the next start after a kill longer, and gain nothing."""
+BLOCK_MESSAGES = 4096
+TRANSFORMED_MESSAGES = 512
+"""Messages in a block: what is stored in some milliseconds, others' turns between."""
 MESSAGES_AT_ONCE = 100
 """Messages that are stored one by one before others have their turn."""
 
@@ -108,7 +111,12 @@ class Puller:
             filters = [transform.src for transform in source.subject_transforms]
         else:
             filters = [source.filter_subject] if source.filter_subject else []
-        self._request = {"account": stream.account, "stream": source.name, "filters": filters}
+        self._request = {
+            "account": stream.account,
+            "stream": source.name,
+            "filters": filters,
+            "count": TRANSFORMED_MESSAGES if source.subject_transforms else BLOCK_MESSAGES,
+        }
         self._pages: deque[tuple[Block, int]] = deque()
         self._next = 0
         self._identity = ""

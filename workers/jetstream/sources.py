@@ -104,8 +104,7 @@ class Source:
         origin, identity = self._origin.encode(), self.identity.encode()
         now_ns = self._stream.engine.now_ns()
         is_plain = not (
-            self._transformed
-            or config.sealed
+            config.sealed
             or config.subject_transform
             or config.republish
             or config.retention == INTEREST
@@ -114,7 +113,13 @@ class Source:
         for _ in range(MESSAGES_AT_ONCE):
             if is_plain:
                 block.source(
-                    store, now_ns, origin, self._rest, identity, has_window=config.duplicate_window > 0
+                    store,
+                    now_ns,
+                    origin,
+                    self._rest,
+                    identity,
+                    self._transformed,
+                    has_window=config.duplicate_window > 0,
                 )
                 self._took(block)
             if block.is_done:

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 from storage.stream import StreamStore
 from storage.subjects import SubjectFilter
 
@@ -14,7 +16,9 @@ class Block:
     def __len__(self) -> int: ...
     def message(self) -> tuple[int, int, bytes, bytes, bytes]: ...
     def skip(self) -> None: ...
-    def mirror(self, store: StreamStore, *, has_window: bool) -> None: ...
+    def mirror(
+        self, store: StreamStore, transformed: Callable[[bytes], bytes] | None, *, has_window: bool
+    ) -> None: ...
     def source(
         self,
         store: StreamStore,
@@ -22,6 +26,7 @@ class Block:
         origin: bytes,
         rest: bytes,
         identity: bytes,
+        transformed: Callable[[bytes], bytes] | None,
         *,
         has_window: bool,
     ) -> None: ...

@@ -164,10 +164,11 @@ cdef class Block:
         self.next_head(&head)
         self.step(&head)
 
-    def mirror(self, StreamStore store not None, *, bint has_window):
+    def mirror(self, StreamStore store not None, transformed, *, bint has_window):
         """Store messages with their own sequences and times; those that are there already are passed over.
 
         Args:
+            transformed: changes subjects, or None.
             has_window: ids of messages matter.
         Raises:
             ValueError: the block is cut off.
@@ -176,6 +177,9 @@ cdef class Block:
         cdef head_t head
         cdef const uint8_t* at
         cdef const uint8_t* headers
+        cdef const uint8_t* name
+        cdef uint32_t length
+        cdef bytes subject = None
         while self.position < len(self.data):
             at = self.next_head(&head)
             if head.sequence > store.last_sequence:
@@ -184,20 +188,25 @@ cdef class Block:
                     return
                 if head.sequence > store.last_sequence + 1:
                     store.skip_to(head.sequence - 1, store.last_timestamp_ns)
-                if store.append_c(at, head.subject_bytes, headers, head.headers_bytes,
-                                  headers + head.headers_bytes, head.payload_bytes,
+                name, length = at, head.subject_bytes
+                if transformed is not None:
+                    subject = transformed(at[:head.subject_bytes])
+                    name, length = subject, <uint32_t>len(subject)
+                if store.append_c(name, length, headers, head.headers_bytes, headers + head.headers_bytes,
+                                  head.payload_bytes,
                                   max(head.timestamp_ns, store.last_timestamp_ns), 0) < 0:
                     return
             self.step(&head)
 
     def source(self, StreamStore store not None, int64_t now_ns, bytes origin not None, bytes rest not None,
-               bytes identity not None, *, bint has_window):
+               bytes identity not None, transformed, *, bint has_window):
         """Store messages at the end, each with a header that says where it is from:
 
             Nats-Stream-Source: <origin> <sequence> <rest> <subject> <identity>
 
         Args:
             now_ns: time of the messages.
+            transformed: changes subjects, or None.
             has_window: ids of messages matter.
         Raises:
             ValueError: the block is cut off.
@@ -205,15 +214,21 @@ cdef class Block:
         """
         cdef head_t head
         cdef const uint8_t* at
-        cdef uint32_t length
+        cdef const uint8_t* name
+        cdef uint32_t length, name_length
+        cdef bytes subject = None
         now_ns = max(now_ns, store.last_timestamp_ns)
         while self.position < len(self.data):
             at = self.next_head(&head)
             if needs_care(at + head.subject_bytes, head.headers_bytes, has_window):
                 return
             length = self.with_source(&head, at, origin, rest, identity)
+            name, name_length = at, head.subject_bytes
+            if transformed is not None:
+                subject = transformed(at[:head.subject_bytes])
+                name, name_length = subject, <uint32_t>len(subject)
             if length > HEADERS_MAX or store.append_c(
-                    at, head.subject_bytes, self.scratch, length, at + head.subject_bytes + head.headers_bytes,
+                    name, name_length, self.scratch, length, at + head.subject_bytes + head.headers_bytes,
                     head.payload_bytes, now_ns, 0) < 0:
                 return
             self.step(&head)
