@@ -81,7 +81,9 @@ def check(
     Raises:
         ApiError: the first rule that it breaks.
     """
-    config = config.replace(metadata=user_metadata(config.metadata))
+    metadata = user_metadata(config.metadata)
+    if metadata is not config.metadata:
+        config = config.replace(metadata=metadata)
     config = _with_defaults(config, stream, limits, is_pedantic=is_pedantic)
     _check_names(config)
     _check_replicas(config, stream)
