@@ -68,6 +68,13 @@ class FakeEngine:
         self.commits += 1
 
 
+class FakeIngest:
+    """What is told that the server itself has stored something."""
+
+    def touch(self) -> None:
+        """Nobody reads here."""
+
+
 @dataclass
 class FakeStream:
     """A stream whose answers are kept in `answers`, one (reply, headers, body) after the other."""
@@ -75,6 +82,7 @@ class FakeStream:
     config: StreamConfig
     store: StreamStore
     engine: FakeEngine = field(default_factory=FakeEngine)
+    ingest: FakeIngest = field(default_factory=FakeIngest)
     account: int = 0
     has_interest: bool = False
     answers: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)

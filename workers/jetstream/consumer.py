@@ -428,7 +428,8 @@ class Consumer:
         self._check_delays(now_ns)
         self._check_ack_wait(now_ns)
         if self.pull is not None:
-            self.pull.check(now_ns, is_at_end=False)
+            # As in nats-server, requests that do not wait are over then if they have got something.
+            self.pull.check(now_ns, is_at_end=0 < self.pull.next_due_ns() <= now_ns)
         if self.push is not None:
             self.push.check(now_ns)
         if self._replay_until:

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ from workers.jetstream.stream_rules import ServerLimits
 if TYPE_CHECKING:
     from workers.config import WorkerConfig
     from workers.dataplane import DataPlane
+    from workers.jetstream.consumer import Consumer
     from workers.log import Log
 
 DEFAULT_ACCOUNTS = (Account(0, "$G"),)
@@ -52,6 +53,9 @@ HELD_UP_SECONDS = 0.001
 """How long deliveries wait when a ring or a client is full."""
 INTEREST_SECONDS = 0.1
 """How often listeners of push consumers are looked for, where there are such consumers."""
+INTEREST_SOON_SECONDS = 0.002
+"""The same while a push consumer is new: many clients create it first and listen then."""
+NEW_NS = 1_000_000_000
 CLOSE_SECONDS = 8.0
 """How long a stopping worker takes to checkpoint; what was acknowledged is safe without."""
 
@@ -111,7 +115,9 @@ class JetStream:
         self.pumps = Pumps()
         self._pump_is_set = False
         self._interest_epoch = 0
-        self._watches_interest = False
+        self._interest_timer: asyncio.TimerHandle | None = None
+        self._looks_soon = False
+        self._interest_soon_until_ns = 0
         self.advisories = Advisories(plane, clock_ns, config.js_domain)
         self.mesh = Mesh(plane, config.index, unique_id(), loop, log)
         self.directories = {
@@ -227,14 +233,19 @@ class JetStream:
 
     def round_ended(self) -> None:
         """Commit what a round of the data plane appended, and what acknowledgements of it wait for."""
+        has_new = self._tell_of_new()
+        if len(self.pumps):
+            self._pump()
+        if has_new or self.acks.waiting:
+            self._commit()
+
+    def _tell_of_new(self) -> bool:
+        """Tell those who read a stream of what was stored in it; return whether there was anything."""
         touched = self.acks.take_touched()
         for stream in touched:
             stream.consumers.appended()
             self.origins.appended(stream)
-        if len(self.pumps):
-            self._pump()
-        if touched or self.acks.waiting:
-            self._commit()
+        return bool(touched)
 
     # ---- consumers
 
@@ -253,26 +264,42 @@ class JetStream:
             self.pump_soon()
 
     def watch_interest(self) -> None:
-        """Tell push consumers from now on when somebody begins or ceases to listen."""
-        if not self._watches_interest:
-            self._watches_interest = True
-            self._loop.call_later(INTEREST_SECONDS, self._check_interest)
+        """Tell push consumers from now on when somebody begins or ceases to listen; there is a new one."""
+        self._interest_soon_until_ns = self.now_ns() + NEW_NS
+        if not self._looks_soon:
+            self._look_for_interest(INTEREST_SOON_SECONDS)
+
+    def _look_for_interest(self, seconds: float) -> None:
+        if self._interest_timer is not None:
+            self._interest_timer.cancel()
+        self._looks_soon = seconds == INTEREST_SOON_SECONDS
+        self._interest_timer = self._loop.call_later(seconds, self._check_interest)
 
     def _check_interest(self) -> None:
-        pushing = [one for stream in self.streams.values() for one in stream.consumers.all() if one.push]
+        self._interest_timer = None
+        self._looks_soon = False
         if self.plane.interest_epoch != self._interest_epoch:
             self._interest_epoch = self.plane.interest_epoch
-            for consumer in pushing:
+            for consumer in self._pushing():
                 consumer.check_interest()
-        self._watches_interest = False
-        if pushing:
-            self.watch_interest()
+        is_soon = self.now_ns() < self._interest_soon_until_ns
+        if is_soon or any(True for _ in self._pushing()):
+            self._look_for_interest(INTEREST_SOON_SECONDS if is_soon else INTEREST_SECONDS)
+
+    def _pushing(self) -> Iterator[Consumer]:
+        for stream in list(self.streams.values()):
+            yield from [consumer for consumer in stream.consumers.all() if consumer.push is not None]
 
     def commit_soon(self) -> None:
         """Commit what was written to the store outside of a message."""
         if not self._commit_is_set:
             self._commit_is_set = True
-            self._loop.call_soon(self._commit)
+            self._loop.call_soon(self._commit_written)
+
+    def _commit_written(self) -> None:
+        if self._tell_of_new():
+            self.pump_soon()
+        self._commit()
 
     def durable(self) -> asyncio.Future[None]:
         """Commit, and return what is done when all that was written before is on stable storage.

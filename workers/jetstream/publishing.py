@@ -378,6 +378,7 @@ class Publisher:
                 "own_message_not_stored stream=%r subject=%r error=%s", self.config.name, subject, error
             )
             return
+        self.stream.ingest.touch()
         self.stream.engine.commit_soon()
 
     def _load_ids(self, table: DedupTable) -> None:
