@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import orjson
 
 from storage import checkpoint, record, sidecar
-from storage.codec import StreamCodec
 from storage.control import ControlLog
 from storage.errors import FileDamaged, ReadFailed, WriteFailed
 from storage.files import File, read_all, write_all
@@ -26,6 +25,7 @@ from storage.log import LogFile
 from storage.stream import StreamStore
 
 if TYPE_CHECKING:
+    from storage.codec import StreamCodec
     from storage.store import Store
 
 
@@ -79,6 +79,9 @@ class StreamDirectory:
         self.is_async = values["async"]
         self.stream.apply_limits(StreamLimits(**values["limits"]))
         if values["codec"] is not None:
+            # Only where it is needed: what compresses and encrypts takes long to load.
+            from storage.codec import StreamCodec
+
             self.codec = StreamCodec.restore(values["codec"], self.store.key)
             self.stream.codec = self.codec
             if self.codec.is_encrypted:

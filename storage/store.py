@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from storage.codec import StreamCodec
 from storage.compaction import compact, wants_compaction
 from storage.consumer import ConsumerStore
 from storage.directory import StreamCheckpoint, StreamDirectory
@@ -262,6 +261,9 @@ class Store:
         directory = StreamDirectory(self, self.next_directory)
         self.next_directory += 1
         if compression or cipher:
+            # Only where it is needed: what compresses and encrypts takes long to load.
+            from storage.codec import StreamCodec
+
             directory.codec = StreamCodec(compression=compression, cipher=cipher, store_key=self.key)
             directory.stream.codec = directory.codec
             directory.control.sealer = directory.codec if cipher else None

@@ -28,7 +28,6 @@ from storage.limits import NEVER_NS
 from workers.jetstream import apierrors, gojson, headers, stream_checks
 from workers.jetstream.advisories import PREFIX, unique_id
 from workers.jetstream.apierrors import ApiError
-from workers.jetstream.archive.archive import ArchiveReader
 from workers.jetstream.archive.errors import ArchiveError
 from workers.jetstream.archive.items import (
     ArchivedMessage,
@@ -230,6 +229,9 @@ class Restore:
         self._title = f"restore for stream '{account.name} > {config.name}'"
         self._store_name = f"{account.name}/{config.name}"
         size_max = engine.config.max_payload
+        # Only here: what reads archives takes long to load, and few workers are asked to.
+        from workers.jetstream.archive.archive import ArchiveReader
+
         self._reader = ArchiveReader(config.name, message_bytes_max=size_max)
         self._queue: deque[tuple[bytes, bytes]] = deque()
         self._queued_bytes = 0

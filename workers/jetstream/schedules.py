@@ -20,7 +20,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Protocol
-from zoneinfo import ZoneInfo
 
 from storage import queries
 from storage.errors import StorageError
@@ -70,6 +69,8 @@ def read_zone(block: bytes) -> tzinfo | None:
         return None
     if name in (b"UTC", b"Local"):
         return UTC
+    from zoneinfo import ZoneInfo
+
     try:
         return ZoneInfo(name.decode())
     except (ValueError, OSError, KeyError) as error:

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 from storage.errors import StorageError
 from workers.jetstream import apierrors, gojson, stream_json
 from workers.jetstream.advisories import PREFIX, unique_id
-from workers.jetstream.archive import archive
 from workers.jetstream.asset_metadata import config_json
 from workers.jetstream.subjects import is_valid_literal
 from workers.sinks import CallSink
@@ -234,6 +233,9 @@ class SnapshotSender:
         self._publish(chunk, reply=f"{self._acks}.{len(chunk)}.{self._sent}".encode())
 
     def _pieces(self) -> Iterator[bytes]:
+        # Only here: what writes archives takes long to load, and few workers are asked to.
+        from workers.jetstream.archive import archive
+
         return archive.write(gojson.encode(self.state), self._engine.now_ns(), (), self._messages())
 
     def _messages(self) -> Iterator[tuple[int, int, bytes, bytes, bytes]]:
