@@ -12,6 +12,7 @@ cdef class Numbers:
     cdef Py_ssize_t capacity
 
     cdef int push(self, uint64_t value) except -1
+    cdef int sort(self) except -1
 
 
 cdef uint64_t next_match(StreamIndex index, SubjectFilter filter, uint64_t start) except? 0

@@ -189,14 +189,14 @@ class Consumer:
         if not self.config.filters:
             return int(self.stream.store.last_sequence)
         found = queries.last_sequences(self.stream.store, self._filter())
-        return int(found.max()) if len(found) else 0
+        return found[-1] if found else 0
 
     def _begin_with_last(self) -> int:
         """Have the last message of every subject delivered first; return where that begins."""
         store = self.stream.store
         if self.stream.config.max_msgs_per_subject == 1:
             return self._first_sequence()
-        sequences = sorted(int(sequence) for sequence in queries.last_sequences(store, self._filter()))
+        sequences = queries.last_sequences(store, self._filter())
         self.core.begin_with(sequences, store.last_sequence + 1)
         return sequences[0] if sequences else int(store.last_sequence)
 
