@@ -1,6 +1,6 @@
 """What other streams read from the streams that live here: a call `stream.read`, answered in bulk.
 
-    request  account, stream, identity, filters [subject], count, next, time, is_first
+    request  account, stream, identity, filters [subject], count, next, time, is_first, done
     answer   identity, next, delivered, pending, block
 
 A reader names the first sequence that it wants and gets a block of what there is (transfer.pyx), where to
@@ -21,6 +21,7 @@ from storage import queries
 from storage.subjects import SubjectFilter
 from workers.jetstream import transfer
 from workers.jetstream.gojson import format_time
+from workers.jetstream.stream_config import WORKQUEUE
 
 if TYPE_CHECKING:
     from workers.jetstream.engine import JetStream
@@ -84,6 +85,7 @@ class Origins:
             if body["identity"] not in ("", answer["identity"]):
                 return answer
             filters = self._filter(stream, tuple(body["filters"]))
+            self._take_out(stream, filters, body["done"])
             start, answer["delivered"] = _start(stream, body)
             stop = await self._durable_up_to(stream)
             answer["block"], answer["next"] = transfer.pack(
@@ -97,6 +99,12 @@ class Origins:
             body = {**body, "next": answer["next"]}
             if stream.store.last_sequence <= stop:
                 await self._wait(stream, remaining_s)
+
+    def _take_out(self, stream: Stream, filters: SubjectFilter, done: int) -> None:
+        """Remove from a work queue what the reader has stored: that is its acknowledgement."""
+        if done and stream.config.retention == WORKQUEUE and done >= stream.store.first_sequence:
+            queries.purge(stream.store, filters, before=done + 1)
+            self._engine.commit_soon()
 
     async def _durable_up_to(self, stream: Stream) -> int:
         last = stream.store.last_sequence
@@ -131,12 +139,12 @@ class Origins:
 def _start(stream: Stream, body: Body) -> tuple[int, int]:
     """Return the first sequence to look at, and the one before the first that will come.
 
-    A reader that begins may ask for a time, and gets no further than behind what there is.
+    A reader that begins may ask for a time.
     """
     store = stream.store
     start = max(1, body["next"])
     if body["is_first"]:
         if body["time"]:
             start = queries.sequence_at(store, body["time"]) or store.last_sequence + 1
-        start = min(max(start, store.first_sequence), store.last_sequence + 1)
+        start = max(start, store.first_sequence)
     return start, start - 1

@@ -119,6 +119,8 @@ class Puller:
         }
         self._pages: deque[tuple[Block, int]] = deque()
         self._next = 0
+        # Stored durably, of what was read since the last connection.
+        self._done = 0
         self._identity = ""
         # Answers to calls of an earlier connection are not taken.
         self._connection = 0
@@ -166,6 +168,7 @@ class Puller:
             self._retry(RETRY_SECONDS)
             return
         self._connection += 1
+        self._done = 0
         where = {"next": 1, "time": 0, "identity": "", **self._taker.position()}
         self._ask({**where, "is_first": True})
 
@@ -183,7 +186,9 @@ class Puller:
                 else:
                     self._answered(answer)
 
-        self._engine.mesh.start_call(self._owner, "stream.read", {**self._request, **where}, answered)
+        self._engine.mesh.start_call(
+            self._owner, "stream.read", {**self._request, "done": self._done, **where}, answered
+        )
 
     def _ask_more(self) -> None:
         is_full = len(self._pages) >= PAGES_MAX or self._unsynced_bytes > UNSYNCED_BYTES_MAX
@@ -253,30 +258,41 @@ class Puller:
         except (ApiError, StorageError) as error:
             name = self._stream.name
             self._engine.log.limited("intake", f"JetStream: stream {name!r} takes no more: {error}")
-            self._stored(0)
+            self._stored(0, 0)
             self._is_working = True
             self._engine.later(REFUSED_SECONDS, self._work)
             return
-        self._stored(len(block) if is_done else 0)
+        self._stored(len(block) if is_done else 0, block.last_sequence)
         if is_done:
             self._pages.popleft()
             self.lag = pending
             self._ask_more()
         self._work_soon()
 
-    def _stored(self, size: int) -> None:
-        """Commit, and note how many bytes are on their way to the disk."""
+    def _stored(self, size: int, sequence: int) -> None:
+        """Commit, and note what is on its way to the disk.
+
+        Args:
+            size: bytes of a block that is done with, 0: it is not.
+            sequence: of the origin, the last in the block.
+        """
         engine = self._engine
         self._stream.ingest.touch()
         engine.round_ended()
-        if size and not self._stream.is_memory:
+        if self._stream.is_memory:
+            self._done = sequence if size else self._done
+        elif size:
             self._unsynced_bytes += size
-            engine.durable().add_done_callback(lambda future: self._synced(size, future))
+            connection = self._connection
+            engine.durable().add_done_callback(
+                lambda future: self._synced(size, sequence if connection == self._connection else 0, future)
+            )
 
-    def _synced(self, size: int, future: asyncio.Future[None]) -> None:
+    def _synced(self, size: int, sequence: int, future: asyncio.Future[None]) -> None:
         if future.exception() is not None:  # nothing in files becomes durable any more
             self.close()
             return
         self._unsynced_bytes -= size
+        self._done = max(self._done, sequence)
         self._work_soon()
         self._ask_more()

@@ -74,7 +74,8 @@ class Source:
     def position(self) -> dict[str, Any]:
         """Go on behind what was taken over; begin as configured when nothing was."""
         if self.sequence:
-            return {"next": self.sequence + 1, "identity": self.identity}
+            known = {"identity": self.identity, "done": self.sequence} if self.identity else {}
+            return {"next": self.sequence + 1, **known}
         source, store = self.source, self._stream.store
         if source.opt_start_seq:
             return {"next": source.opt_start_seq}
@@ -92,7 +93,6 @@ class Source:
             self.sequence, self.identity, self._is_other = 0, "", True
             return False
         self.identity, self._is_other = identity, False
-        self.sequence = max(self.sequence, delivered)
         return True
 
     def lost(self) -> None:
