@@ -48,6 +48,7 @@ cdef class ConsumerStore:
     cdef int delivered_c(self, uint64_t consumer_sequence, uint64_t sequence, uint32_t deliveries,
                          int64_t timestamp_ns) except -1
     cdef int ack_c(self, uint64_t consumer_sequence, uint64_t sequence) except -1
+    cdef int give_up_c(self, uint64_t sequence) except -1
     cdef pending_t *find(self, uint64_t sequence) noexcept
     cdef pending_t *lowest(self) noexcept
     cdef pending_t *after(self, pending_t *one) noexcept
@@ -62,5 +63,6 @@ cdef class ConsumerStore:
                              int64_t timestamp_ns) except -1
     cdef int apply_ack(self, uint64_t consumer_sequence, uint64_t sequence) except -1
     cdef int apply_reset(self, uint64_t sequence) except -1
-    cdef int raise_floor(self) noexcept
+    cdef int apply_give_up(self, uint64_t sequence) except -1
+    cdef int raise_floor(self, uint64_t consumer_sequence) noexcept
     cdef int mark_changed(self) except -1

@@ -29,6 +29,7 @@ each other at one time are one change of a few bytes, and so are acknowledgement
     kind                       kind                                       kind
     1 first deliveries         3 acknowledged, one by one                 5 starts at
     2 redelivery               4 acknowledged up to (ACK_ALL)             6 reset
+                                                          7 given up, one by one
 
 Replaying twice does no harm: each record has a serial, the state remembers the last one that it contains,
 and a record with this or a lower one is passed over.
@@ -54,6 +55,7 @@ cdef enum:
     ACKNOWLEDGED_ALL = 4
     STARTS = 5
     RESET = 6
+    GIVEN_UP = 7
     KIND_MASK = 7
     HAS_COUNT = 8
     HAS_CONSUMER = 16
@@ -131,7 +133,7 @@ cdef int end_run(changes_t *changes) except -1:
         tag |= HAS_COUNT
         at = put_number(at, changes.count - 1)
     difference = changes.consumer - expected.consumer[kind]
-    if difference != 0 and kind != ACKNOWLEDGED:
+    if difference != 0 and kind != ACKNOWLEDGED and kind != GIVEN_UP:
         tag |= HAS_CONSUMER
         at = put_number(at, folded(difference))
     difference = changes.sequence - expected.sequence[kind]
@@ -266,6 +268,24 @@ cdef class ConsumerStore:
             put_change(&self.changes, ACKNOWLEDGED, 1, sequence, sequence, 0)
         return <int>(before - self.pending_count)
 
+    cdef int give_up_c(self, uint64_t sequence) except -1:
+        """Let one message be pending no more, whatever the ack policy; return 1, or 0: it is not pending."""
+        cdef uint64_t before = self.pending_count
+        self.apply_give_up(sequence)
+        if before == self.pending_count:
+            return 0
+        self.mark_changed()
+        put_change(&self.changes, GIVEN_UP, 1, sequence, sequence, 0)
+        return 1
+
+    def give_up(self, uint64_t stream_sequence):
+        """Note that a pending message will not be delivered again: it is gone, or was delivered too often.
+
+        Returns:
+            1, or 0: it is not pending.
+        """
+        return self.give_up_c(stream_sequence)
+
     cpdef int restart_wait(self, uint64_t sequence, int64_t timestamp_ns) except -1:
         """Let the ack wait of a pending message count from now; that is not logged.
 
@@ -338,6 +358,9 @@ cdef class ConsumerStore:
         elif kind == ACKNOWLEDGED or kind == ACKNOWLEDGED_ALL:
             for index in range(count):
                 self.apply_ack(consumer_sequence + index, sequence + index)
+        elif kind == GIVEN_UP:
+            for index in range(count):
+                self.apply_give_up(sequence + index)
         elif kind == STARTS:
             self.delivered_stream = self.floor_stream = sequence
         elif kind == RESET:
@@ -372,20 +395,26 @@ cdef class ConsumerStore:
 
     cdef int apply_ack(self, uint64_t consumer_sequence, uint64_t sequence) except -1:
         cdef PendingMessages messages = self.messages
-        cdef uint32_t link
         if self.ack_policy == ACKS_ARE_CUMULATIVE:
+            if consumer_sequence <= self.floor_consumer or sequence <= self.floor_stream:
+                return 0
             while messages.count and messages.at(messages.lowest_link).sequence <= sequence:
                 messages.remove(messages.lowest_link)
             self.pending_count = messages.count
-            self.floor_consumer = max(self.floor_consumer, consumer_sequence)
-            self.floor_stream = max(self.floor_stream, sequence)
+            self.floor_consumer, self.floor_stream = consumer_sequence, sequence
             return 0
-        link = messages.find(sequence)
+        return self.apply_give_up(sequence)
+
+    cdef int apply_give_up(self, uint64_t sequence) except -1:
+        cdef PendingMessages messages = self.messages
+        cdef uint32_t link = messages.find(sequence)
+        cdef uint64_t first_delivery
         if link == 0:
             return 0
+        first_delivery = messages.at(link).consumer_sequence
         messages.remove(link)
         self.pending_count = messages.count
-        return self.raise_floor()
+        return self.raise_floor(first_delivery)
 
     cdef int apply_reset(self, uint64_t sequence) except -1:
         self.messages.clear()
@@ -394,14 +423,19 @@ cdef class ConsumerStore:
         self.delivered_stream = self.floor_stream = sequence - 1 if sequence else 0
         return 0
 
-    cdef int raise_floor(self) noexcept:
-        """Move the ack floor to just below the lowest pending message, or to what was delivered."""
+    cdef int raise_floor(self, uint64_t consumer_sequence) noexcept:
+        """Move the ack floor after a message is pending no more.
+
+        To what was delivered when nothing is pending; to just below the lowest pending message when this was
+        the one above the floor; else it stays, even where what lies between was never delivered.
+        """
         cdef pending_t *lowest = self.lowest()
         if lowest == NULL:
             self.floor_consumer, self.floor_stream = self.delivered_consumer, self.delivered_stream
             return 0
-        self.floor_stream = max(self.floor_stream, lowest.sequence - 1)
-        self.floor_consumer = max(self.floor_consumer, lowest.consumer_sequence - 1)
+        if consumer_sequence == self.floor_consumer + 1:
+            self.floor_stream = max(self.floor_stream, lowest.sequence - 1)
+            self.floor_consumer = max(self.floor_consumer, lowest.consumer_sequence - 1)
         return 0
 
     # ---- what is pending

@@ -45,14 +45,19 @@ class Model:
 
     def ack(self, consumer_sequence: int, sequence: int) -> int:
         if self.ack_policy == ACK_ALL:
+            if consumer_sequence <= self.floor[0] or sequence <= self.floor[1]:
+                return 0
             acked = [one for one in self.pending if one <= sequence]
             for one in acked:
                 self._forget(one)
-            self.floor = (max(self.floor[0], consumer_sequence), max(self.floor[1], sequence))
+            self.floor = (consumer_sequence, sequence)
             return len(acked)
         if sequence not in self.pending:
             return 0
+        first_delivery = self.pending[sequence][0]
         self._forget(sequence)
+        if self.pending and first_delivery != self.floor[0] + 1:
+            return 1
         if self.pending:
             lowest = min(self.pending)
             first = self.pending[lowest][0]

@@ -337,7 +337,6 @@ def test_other_acknowledgements_go_to_the_policy() -> None:
         b"$JS.ACK.S.C.1.1.1.1",
         b"$JS.ACK.S.C.1.x.1.1.0",
         b"$JS.ACK.S.C.1.0.1.1.0",
-        b"$JS.ACK.S.D.1.1.1.1.0",
         b"$JS.ACK.S.C.1.99.1.1.0",
         b"$JS.ACK.S.C.1.11111111111111111111111.1.1.0",
     ],

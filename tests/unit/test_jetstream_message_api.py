@@ -31,7 +31,12 @@ def make_stream(*, is_memory: bool = False, **config: bool) -> Any:
         commit_soon=lambda: commits.append(1),
     )
     return SimpleNamespace(
-        store=store, config=SimpleNamespace(**settings), engine=engine, is_memory=is_memory, commits=commits
+        store=store,
+        config=SimpleNamespace(**settings),
+        engine=engine,
+        is_memory=is_memory,
+        commits=commits,
+        consumers=SimpleNamespace(removed=lambda: None),
     )
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from workers.jetstream.stream import Stream
 
 NAME_LETTERS = 8
+MESSAGE_REMOVED = "Message deleted by stream limits"
+"""Why a message is given up that was removed, whoever removed it."""
 _LETTERS = string.digits + string.ascii_letters
 
 
@@ -104,7 +106,7 @@ class Consumers:
         """Tell everybody who waits for messages that none will come."""
         for consumer in self._by_name.values():
             if consumer.pull is not None:
-                consumer.pull.end_all(code, text)
+                consumer.pull.end_all(code, text, tells_rest=True)
 
     def create(self, config: ConsumerConfig) -> Consumer:
         """Make a consumer of a configuration that has been checked, and whose name is free.
@@ -168,13 +170,20 @@ class Consumers:
     # ---- messages
 
     def appended(self) -> None:
-        """Have those pumped that wait for something new."""
-        self.audience.wake()
+        """Have those pumped that wait for something new; what is new may have removed something old."""
+        if self._by_name:
+            self.removed()
+            self.audience.wake()
 
-    def purged(self) -> None:
-        """Forget what was delivered and is no longer there."""
+    def removed(self) -> None:
+        """Forget what was delivered and is no longer there, if anything went."""
+        if not self.audience.lost_messages(self.stream.store):
+            return
         for consumer in self._by_name.values():
-            consumer.core.drop_gone()
+            if consumer.core.num_ack_pending:
+                for gone in consumer.core.drop_gone():
+                    consumer_advisories.terminated(consumer, *gone, MESSAGE_REMOVED)
+        self.stream.engine.pump_soon()
 
     def has_interest(self, subject: bytes) -> bool:
         """Return whether a consumer wants messages of this subject."""
@@ -191,6 +200,7 @@ class Consumers:
         """Remove a message that a consumer is done with, if no other one wants it."""
         others = [one for one in self._by_name.values() if one is not by]
         if not any(one.core.wants(sequence) for one in others) and self.stream.store.delete(sequence):
+            self.audience.acknowledged += 1
             for consumer in self._by_name.values():
                 consumer.core.saw_removal(sequence)
 

@@ -29,6 +29,8 @@ cdef class Pumps:
 
 cdef class Audience:
     cdef dict waiting                      # ConsumerCore -> None, in the order they came
+    cdef public uint64_t acknowledged      # messages that acknowledgements have removed
+    cdef uint64_t seen                     # messages that went otherwise, when somebody asked last
 
 
 cdef class ConsumerCore:
@@ -92,4 +94,5 @@ cdef class AckSink(Sink):
 
     cdef ConsumerCore core_of(self, const uint8_t* name, uint32_t length)
     cdef int touch(self) except -1
+    cdef int refuse(self, const Message* message) except -1
     cdef int answer(self, const uint8_t* reply, uint32_t length) except -1

@@ -104,6 +104,16 @@ cdef class Audience:
     def __init__(self):
         """Begin with none."""
         self.waiting = {}
+        self.seen = <uint64_t>-1
+
+    def lost_messages(self, StreamStore store not None):
+        """Return whether messages went since the last time by anything else than acknowledgements."""
+        # Grows with every message that goes.
+        cdef uint64_t gone = store.last_sequence - store.messages - self.acknowledged
+        if gone == self.seen:
+            return False
+        self.seen = gone
+        return True
 
     def wake(self):
         """Have those pumped for which the stream has something new."""
@@ -272,7 +282,14 @@ cdef class ConsumerCore:
     def add_request(self, Request request not None):
         """Give messages to one more request."""
         request.target.account = <uint32_t>self.stream.account
-        self.requests.append(request)
+        if self.turn >= len(self.requests):
+            self.turn = 0
+        if self.chooses or self.turn == 0:
+            self.requests.append(request)
+        else:
+            # Whoever came before has a turn first.
+            self.requests.insert(self.turn, request)
+            self.turn += 1
         self.audience.waiting[self] = None
         self.wake()
 
@@ -330,6 +347,7 @@ cdef class ConsumerCore:
             self.policy.acknowledged(sequence)
             return 0
         if self.store.delete(sequence):
+            self.audience.acknowledged += 1
             # It lies before next_sequence, so what is counted stays right.
             self.removed += 1
         return 0
@@ -337,25 +355,24 @@ cdef class ConsumerCore:
     def forget(self, uint64_t sequence):
         """Take a message out of what is pending without removing it from the stream."""
         self.redelivering.discard(sequence)
-        if self.policy.acks_one:
-            self.state.ack_c(0, sequence)
+        self.state.give_up_c(sequence)
         self.wake()
 
     def drop_gone(self):
-        """Forget pending messages that the stream no longer has."""
+        """Forget pending messages that the stream no longer has, and return (sequence, consumer sequence,
+        deliveries) of each."""
         cdef list gone = []
         cdef pending_t* one = self.state.lowest()
         while one is not NULL:
             if self.store.next_live(one.sequence) != one.sequence:
-                gone.append(one.sequence)
+                gone.append((one.sequence, one.consumer_sequence, one.deliveries))
             one = self.state.after(one)
-        for sequence in gone:
+        for sequence, _, _ in gone:
             self.redelivering.discard(sequence)
-            self.state.ack_c(0, sequence)
-        if self.next_sequence < self.store.first_sequence:
-            self.next_sequence = self.store.first_sequence
-            self.is_counted = False
-        self.wake()
+            self.state.give_up_c(sequence)
+        if gone:
+            self.wake()
+        return gone
 
     def saw_removal(self, uint64_t sequence):
         """Take note that a message was removed, so that what was counted need not be counted again."""
@@ -465,7 +482,7 @@ cdef class ConsumerCore:
         if not self.store.peek(sequence, &view):
             if is_again:
                 self.redelivering.discard(sequence)
-                self.state.ack_c(0, sequence)
+                self.state.give_up_c(sequence)
             else:
                 self.advance(sequence)
             return -1
@@ -610,7 +627,9 @@ cdef class AckSink(Sink):
         core = self.core_of(starts[name], <uint32_t>(starts[name + 1] - starts[name] - 1))
         sequence = read_number(starts[name + 2], starts[name + 3] - 1)
         consumer_sequence = read_number(starts[name + 3], starts[name + 4] - 1)
-        if core is None or sequence <= 0 or consumer_sequence <= 0:
+        if core is None or not core.acknowledges:
+            return self.refuse(message)
+        if sequence <= 0 or consumer_sequence <= 0:
             return 0
         if message.header_size > 0:
             payload += message.header_size
@@ -638,6 +657,14 @@ cdef class AckSink(Sink):
 
     cdef int touch(self) except -1:
         self.stream.ingest.touch()
+        return 0
+
+    cdef int refuse(self, const Message* message) except -1:
+        """Answer as if nobody listened: the consumer is gone, or takes no acknowledgements."""
+        cdef bytes block = b"NATS/1.0 503\r\nNats-Subject: %b\r\n\r\n" % message.subject[:message.subject_length]
+        if message.reply_length:
+            send_message(self.plane, self.account, message.reply, message.reply_length, NULL, 0,
+                         <const uint8_t*>block, <uint32_t>len(block), NULL, 0)
         return 0
 
     cdef int answer(self, const uint8_t* reply, uint32_t length) except -1:

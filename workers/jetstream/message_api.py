@@ -150,6 +150,7 @@ def msg_delete(stream: "Stream", request: DeleteRequest) -> dict[str, object]:
         raise apierrors.stream_msg_delete_failed(error) from error
     if not is_deleted:
         raise apierrors.sequence_not_found(request.sequence)
+    stream.consumers.removed()
     stream.engine.commit_soon()
     return {"success": True}
 
@@ -168,6 +169,7 @@ def purge(stream: "Stream", request: PurgeRequest) -> dict[str, object]:
         purged = purge_store(stream.store, request)
     except StorageError as error:
         raise apierrors.stream_general_error(error) from error
+    stream.consumers.removed()
     stream.engine.commit_soon()
     return {"success": True, "purged": purged}
 

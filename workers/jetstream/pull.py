@@ -147,12 +147,16 @@ class PullQueue:
         self.end_all(code, text)
         self.priority.close()
 
-    def end_all(self, code: int, text: str) -> None:
-        """End the requests that wait; code 0 ends them without a word."""
+    def end_all(self, code: int, text: str, *, tells_rest: bool = False) -> None:
+        """End the requests that wait; code 0 ends them without a word.
+
+        Args:
+            tells_rest: they are told what is left of them.
+        """
         for request in list(self._consumer.core.requests):
             self._consumer.core.remove_request(request)
             if code:
-                self.tell(request.reply, status(code, text, request))
+                self.tell(request.reply, status(code, text, request if tells_rest else None))
 
     # ---- requests
 

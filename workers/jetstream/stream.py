@@ -262,6 +262,7 @@ class Stream:
             self._drop_unwanted()
         self.publisher.configure()
         self.ingest.configure()
+        self.consumers.removed()
         self.listen()
 
     def _drop_unwanted(self) -> None:
@@ -278,6 +279,7 @@ class Stream:
         if engine.streams.get((self.account, self.name)) is not self or self.store.failure is not None:
             return
         if self.publisher.expire(engine.now_ns(), EXPIRE_BATCH):
+            self.consumers.removed()
             engine.commit_soon()
             # There may be more; whatever else is to be done comes first.
             engine.later(0, self.expire)
