@@ -262,6 +262,7 @@ class JetStream:
             self._loop.call_later(HELD_UP_SECONDS, self._pump)
         elif self.pumps.run():
             self.pump_soon()
+        self.plane.run()
 
     def watch_interest(self) -> None:
         """Tell push consumers from now on when somebody begins or ceases to listen; there is a new one."""
@@ -328,8 +329,8 @@ class JetStream:
             return None
         self.acks.committed(number)
         durable = self.store.durable_round
-        if number <= durable:
-            self.acks.release(durable)
+        if number <= durable and self.acks.release(durable):
+            self.plane.run()
         return number
 
     def poll(self) -> None:
