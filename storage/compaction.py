@@ -42,12 +42,11 @@ def compact(directory: "StreamDirectory", segment: Segment) -> bool:
     directory.compacting = segment
     content = record.encode_log_header(directory.header_of(target, segment.base, log.number)) + copied
     try:
-        file = store.files.open(target.path, create=True)
+        file = directory.make_file(target.path)
     except OSError as error:
         directory.compacting = None
         directory.fail(WriteFailed(f"{target.path}: {error}"))
         return False
-    directory.names_changed = True
     chain = store.next_chain()
     directory.background.write(file, store.block(content), 0, len(content), 0, None, chain=chain)
 

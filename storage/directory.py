@@ -189,12 +189,21 @@ class StreamDirectory:
             except FileNotFoundError:
                 if log.written > 0:
                     raise ReadFailed(f"{log.path}: the file is missing") from None
-                log.file = self.store.files.open(log.path, create=True)
-                self.names_changed = True
+                log.file = self.make_file(log.path)
             except OSError as error:
                 raise ReadFailed(f"{log.path}: {error}") from error
             self.store.opened(log)
         return log.file
+
+    def make_file(self, path: str) -> File:
+        """Make a file, and the directory for the first one: a new stream waits for the journal alone."""
+        files = self.store.files
+        self.names_changed = True
+        try:
+            return files.open(path, create=True)
+        except FileNotFoundError:
+            files.make_directory(self.path)
+            return files.open(path, create=True)
 
     def logs(self) -> list[LogFile]:
         """Return the control log and those of the segments."""

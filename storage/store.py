@@ -269,7 +269,6 @@ class Store:
             directory.control.sealer = directory.codec if cipher else None
         directory.name, directory.is_async = name, is_async
         directory.stream.apply_limits(limits or StreamLimits())
-        self.files.make_directory(directory.path)
         directory.control.envelope, directory.control.definition = directory.envelope(), definition
         directory.begin_control()
         directory.stream.start(first_sequence)
