@@ -42,6 +42,8 @@ class StreamDirectory:
         self.generation = 0
         self.checkpoint_position = 0
         self.names_changed = True
+        # Whether the directory's own name was synced since it was opened or made.
+        self.is_placed = False
         # State files that are there for certain: writing them changes no name.
         self.known_states: set[str] = set()
         self.rebuilt_sidecars = 0
@@ -404,7 +406,9 @@ class StreamCheckpoint:
         if directory.names_changed:
             directory.names_changed = False
             background.call(lambda: files.sync_directory(directory.path), None, chain=chain)
-            background.call(lambda: files.sync_directory("streams"), None, chain=chain)
+            if not directory.is_placed:
+                directory.is_placed = True
+                background.call(lambda: files.sync_directory("streams"), None, chain=chain)
 
     def _write_file(self, path: str, data: bytes, chain: int) -> None:
         """Have a whole file written and synced; opening it is left to the thread too, it waits for the file
