@@ -183,6 +183,27 @@ async def test_a_work_queue_gives_its_messages_away(server, connect):
     await api.until("WORK", 1, 2, 4)
 
 
+async def test_a_mirror_is_interest(server, connect):
+    api = await connect(server)
+    await api.create("CARE", subjects=["care.*"], retention="interest")
+    await api.create("CAREM", mirror={"name": "CARE"})
+    await api.create("CARES", sources=[{"name": "CARE", "filter_subject": "care.b"}])
+    for name, info in (("CAREM", "mirror"), ("CARES", "sources")):
+        while True:
+            found = (await api.call(f"STREAM.INFO.{name}"))[info]
+            if (found[0] if info == "sources" else found)["active"] >= 0:
+                break
+    await api.publish("care.a", "care.b")
+    await api.until("CAREM", 2, 1, 2)
+    await api.until("CARES", 1, 1, 1)
+    await api.until("CARE", 0, 3, 2)
+    consumer = {"durable_name": "C", "ack_policy": "explicit"}
+    await api.call("CONSUMER.CREATE.CARE.C", stream_name="CARE", config=consumer)
+    await api.publish("care.a", "care.b")
+    await api.until("CAREM", 4, 1, 4)
+    assert await api.state("CARE") == (2, 3, 4)
+
+
 async def test_information_names_the_origins(server, connect):
     api = await connect(server)
     await api.create("TOLD", subjects=["told.*"])

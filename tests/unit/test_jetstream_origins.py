@@ -24,6 +24,7 @@ def request(**changes: Any) -> dict[str, Any]:
         "time": 0,
         "is_first": False,
         "done": 0,
+        "reader": "R",
     }
     return usual | changes
 

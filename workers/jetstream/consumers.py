@@ -199,7 +199,17 @@ class Consumers:
     def acknowledged(self, by: Consumer, sequence: int) -> None:
         """Remove a message that a consumer is done with, if no other one wants it."""
         others = [one for one in self._by_name.values() if one is not by]
-        if not any(one.core.wants(sequence) for one in others) and self.stream.store.delete(sequence):
+        if not any(one.core.wants(sequence) for one in others) and not self.stream.followers.wants(sequence):
+            self._remove(sequence)
+
+    def followed(self, sequence: int) -> None:
+        """Remove a message that a stream following this one has stored, if nobody else wants it."""
+        wanting = any(one.core.wants(sequence) for one in self._by_name.values())
+        if not wanting and not self.stream.followers.wants(sequence):
+            self._remove(sequence)
+
+    def _remove(self, sequence: int) -> None:
+        if self.stream.store.delete(sequence):
             self.audience.acknowledged += 1
             for consumer in self._by_name.values():
                 consumer.core.saw_removal(sequence)

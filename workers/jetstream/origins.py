@@ -1,6 +1,6 @@
 """What other streams read from the streams that live here: a call `stream.read`, answered in bulk.
 
-    request  account, stream, identity, filters [subject], count, next, time, is_first, done
+    request  account, stream, reader, identity, filters [subject], count, next, time, is_first, done
     answer   identity, next, delivered, pending, block
 
 A reader names the first sequence that it wants and gets a block of what there is (transfer.pyx), where to
@@ -21,7 +21,7 @@ from storage import queries
 from storage.subjects import SubjectFilter
 from workers.jetstream import transfer
 from workers.jetstream.gojson import format_time
-from workers.jetstream.stream_config import WORKQUEUE
+from workers.jetstream.stream_config import INTEREST, WORKQUEUE
 
 if TYPE_CHECKING:
     from workers.jetstream.engine import JetStream
@@ -85,7 +85,7 @@ class Origins:
             if body["identity"] not in ("", answer["identity"]):
                 return answer
             filters = self._filter(stream, tuple(body["filters"]))
-            self._take_out(stream, filters, body["done"])
+            self._take_out(stream, filters, body)
             start, answer["delivered"] = _start(stream, body)
             stop = await self._durable_up_to(stream)
             answer["block"], answer["next"] = transfer.pack(
@@ -100,11 +100,17 @@ class Origins:
             if stream.store.last_sequence <= stop:
                 await self._wait(stream, remaining_s)
 
-    def _take_out(self, stream: Stream, filters: SubjectFilter, done: int) -> None:
-        """Remove from a work queue what the reader has stored: that is its acknowledgement."""
-        if done and stream.config.retention == WORKQUEUE and done >= stream.store.first_sequence:
+    def _take_out(self, stream: Stream, filters: SubjectFilter, body: Body) -> None:
+        """Remove what the reader has stored where that is an acknowledgement."""
+        done, retention = body["done"], stream.config.retention
+        if retention == INTEREST:
+            for sequence in stream.followers.heard(body["reader"], filters, done):
+                stream.consumers.followed(sequence)
+        elif retention != WORKQUEUE or done < stream.store.first_sequence:
+            return
+        else:
             queries.purge(stream.store, filters, before=done + 1)
-            self._engine.commit_soon()
+        self._engine.commit_soon()
 
     async def _durable_up_to(self, stream: Stream) -> int:
         last = stream.store.last_sequence

@@ -114,6 +114,7 @@ class Puller:
         self._request = {
             "account": stream.account,
             "stream": source.name,
+            "reader": " ".join((stream.name, *filters)),
             "filters": filters,
             "count": TRANSFORMED_MESSAGES if source.subject_transforms else BLOCK_MESSAGES,
         }

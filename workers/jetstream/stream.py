@@ -11,6 +11,7 @@ from storage.subjects import SubjectFilter
 from workers.jetstream import rollup, stream_json
 from workers.jetstream.consumers import Consumers
 from workers.jetstream.direct import DirectGet
+from workers.jetstream.followers import Followers
 from workers.jetstream.ingest import StreamIngest
 from workers.jetstream.mirrors import Mirror
 from workers.jetstream.publishing import Publisher
@@ -73,6 +74,7 @@ class Stream:
         self.consumers = Consumers(self)
         self.mirror: Mirror | None = None
         self.sources = Sources(self)
+        self.followers = Followers(store, engine.now_ns)
         self.damage_told = 0
         self._listeners: dict[str, int] = {}
         self._direct_listeners: list[int] = []
@@ -188,8 +190,8 @@ class Stream:
         self.engine.acks.acknowledge(self.account, reply, b"", self.is_durable)
 
     def has_consumer_interest(self, subject: bytes) -> bool:
-        """Return whether a consumer wants this subject."""
-        return self.consumers.has_interest(subject)
+        """Return whether a consumer, or a stream that follows this one, wants this subject."""
+        return self.consumers.has_interest(subject) or self.followers.wants_subject(subject)
 
     async def durable(self) -> None:
         """Return when everything done so far is as durable as it gets.
