@@ -261,6 +261,29 @@ async def test_origins_may_come_late_be_purged_and_be_made_anew(server, connect)
     assert await api.state("LATEM") == (1, 5, 5)  # which a mirror cannot tell
 
 
+@pytest.mark.servers("midge-1", "midge-2", "midge-4")
+async def test_a_mirror_answers_direct_gets_for_an_origin_that_is_gone(server, connect):
+    """Where both are there nats-server lets either answer; here it is the origin."""
+    api = await connect(server)
+    await api.create("NEAR", subjects=["near"], allow_direct=True)
+    await api.publish("near")
+    await api.create("NEARM", mirror={"name": "NEAR"}, mirror_direct=True)
+    await api.until("NEARM", 1, 1, 1)
+
+    async def answerer():
+        try:
+            answer = await api.client.request("$JS.API.DIRECT.GET.NEAR", b'{"seq":1}', timeout=5)
+        except nats.errors.NoRespondersError:
+            return None
+        return answer.headers["Nats-Stream"]
+
+    assert await answerer() == "NEAR"
+    await api.call("STREAM.DELETE.NEAR")
+    while (name := await answerer()) is None:
+        pass
+    assert name == "NEARM"
+
+
 async def test_a_mirror_becomes_a_stream_of_its_own(server, connect):
     api = await connect(server)
     await api.create("PROMO", subjects=["promo"])
