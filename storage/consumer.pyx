@@ -395,6 +395,8 @@ cdef class ConsumerStore:
 
     cdef int apply_ack(self, uint64_t consumer_sequence, uint64_t sequence) except -1:
         cdef PendingMessages messages = self.messages
+        cdef uint32_t link
+        cdef uint64_t first_delivery
         if self.ack_policy == ACKS_ARE_CUMULATIVE:
             if consumer_sequence <= self.floor_consumer or sequence <= self.floor_stream:
                 return 0
@@ -403,18 +405,22 @@ cdef class ConsumerStore:
             self.pending_count = messages.count
             self.floor_consumer, self.floor_stream = consumer_sequence, sequence
             return 0
-        return self.apply_give_up(sequence)
-
-    cdef int apply_give_up(self, uint64_t sequence) except -1:
-        cdef PendingMessages messages = self.messages
-        cdef uint32_t link = messages.find(sequence)
-        cdef uint64_t first_delivery
+        link = messages.find(sequence)
         if link == 0:
             return 0
         first_delivery = messages.at(link).consumer_sequence
         messages.remove(link)
         self.pending_count = messages.count
         return self.raise_floor(first_delivery)
+
+    cdef int apply_give_up(self, uint64_t sequence) except -1:
+        """Remove one message and leave the floor where it is, as it was not acknowledged."""
+        cdef uint32_t link = self.messages.find(sequence)
+        if link == 0:
+            return 0
+        self.messages.remove(link)
+        self.pending_count = self.messages.count
+        return 0
 
     cdef int apply_reset(self, uint64_t sequence) except -1:
         self.messages.clear()

@@ -28,6 +28,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=400,
         help="requests of each differential run of JetStream (%(default)s)",
     )
+    parser.addoption(
+        "--differential-seeds",
+        type=int,
+        default=2,
+        help="differential runs of JetStream's consumers (%(default)s)",
+    )
+    parser.addoption(
+        "--consumer-steps", type=int, default=400, help="steps of consumers that are killed (%(default)s)"
+    )
     parser.addoption("--soak-messages", type=int, default=200_000, help="messages of the soak (%(default)s)")
     parser.addoption("--kill-rounds", type=int, default=10, help="rounds of killing a worker (%(default)s)")
     parser.addoption(

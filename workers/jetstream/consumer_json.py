@@ -42,7 +42,7 @@ def consumer_info(consumer: Consumer, version: str | None = None) -> dict[str, o
         "ack_floor": _progress(state.floor_consumer, state.floor_stream, core.last_ack_ns),
         "num_ack_pending": core.num_ack_pending,
         # With one delivery at most there is nothing that could be redelivered.
-        "num_redelivered": 0 if config.max_deliver == 1 else state.redelivered_count,
+        "num_redelivered": 0 if config.max_deliver == 1 else state.redelivered_count + core.num_given_up,
         "num_waiting": 0 if consumer.pull is None else len(core.requests),
         "num_pending": core.num_pending,
     }

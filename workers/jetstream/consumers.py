@@ -180,8 +180,9 @@ class Consumers:
         if not self.audience.lost_messages(self.stream.store):
             return
         for consumer in self._by_name.values():
-            if consumer.core.num_ack_pending:
-                for gone in consumer.core.drop_gone():
+            core = consumer.core
+            if core.num_ack_pending or core.num_given_up or core.initial_count:
+                for gone in core.drop_gone():
                     consumer_advisories.terminated(consumer, *gone, MESSAGE_REMOVED)
         self.stream.engine.pump_soon()
 

@@ -62,6 +62,7 @@ cdef class ConsumerCore:
     cdef object initial                    # sequences to deliver before those from next_sequence on, or None
     cdef object redeliveries               # deque of sequences
     cdef set redelivering                  # the same
+    cdef set given_up                      # sequences delivered as often as they may be, and not acknowledged
     cdef uint64_t unseen                   # matching messages from next_sequence on, up to counted_to
     cdef uint64_t counted_to
     cdef uint64_t removed                  # of the stream, when they were counted

@@ -2,6 +2,7 @@ from collections.abc import Container, Iterable
 from typing import Protocol
 
 from storage.consumer import ConsumerStore
+from storage.stream import StreamStore
 from workers.dataplane import DataPlane
 from workers.jetstream.ingest import Acks
 from workers.jetstream.stream import Stream
@@ -76,6 +77,8 @@ class ConsumerCore:
     def num_pending(self) -> int: ...
     @property
     def num_ack_pending(self) -> int: ...
+    @property
+    def num_given_up(self) -> int: ...
     @property
     def num_redeliveries(self) -> int: ...
     def __init__(

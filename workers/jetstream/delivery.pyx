@@ -150,6 +150,7 @@ cdef class ConsumerCore:
         self.requests = []
         self.redeliveries = deque()
         self.redelivering = set()
+        self.given_up = set()
         self.next_sequence = state.delivered_stream + 1
         self.reply_head = <uint32_t>len(head)
         self.reply = <uint8_t*>must_malloc(self.reply_head + NUMBERS_MAX)
@@ -192,6 +193,7 @@ cdef class ConsumerCore:
         self.initial = None
         self.redeliveries.clear()
         self.redelivering.clear()
+        self.given_up.clear()
         self.is_counted = False
         self.wake()
 
@@ -223,6 +225,11 @@ cdef class ConsumerCore:
     def num_redeliveries(self):
         """How many messages wait to be delivered again."""
         return len(self.redelivering)
+
+    @property
+    def num_given_up(self):
+        """How many messages of the stream were delivered as often as they may be, as far as it remembers."""
+        return len(self.given_up)
 
     @property
     def num_ack_pending(self):
@@ -264,7 +271,7 @@ cdef class ConsumerCore:
     def wants(self, uint64_t sequence):
         """Return whether a stored message is still to be delivered to it or acknowledged by it."""
         if sequence < self.next_sequence and not (self.initial and sequence in self.initial):
-            return self.state.find(sequence) is not NULL
+            return self.state.find(sequence) is not NULL or sequence in self.given_up
         return next_match(self.store, self.filter, sequence) == sequence
 
     @property
@@ -334,6 +341,11 @@ cdef class ConsumerCore:
                 one = self.state.after(one)
         count = self.state.ack_c(consumer_sequence, sequence)
         self.last_ack_ns = real_time_ns()
+        if count == 0 and sequence in self.given_up:
+            # Too late for another delivery, and the message is done with all the same.
+            self.given_up.discard(sequence)
+            if self.mode != RETENTION_KEEP:
+                self.remove_acknowledged(sequence)
         if count:
             self.redelivering.discard(sequence)
             if gone is not None:
@@ -353,9 +365,10 @@ cdef class ConsumerCore:
         return 0
 
     def forget(self, uint64_t sequence):
-        """Take a message out of what is pending without removing it from the stream."""
+        """Take a message out of what is pending without removing it from the stream: it stays wanted."""
         self.redelivering.discard(sequence)
-        self.state.give_up_c(sequence)
+        if self.state.give_up_c(sequence):
+            self.given_up.add(sequence)
         self.wake()
 
     def drop_gone(self):
@@ -369,7 +382,15 @@ cdef class ConsumerCore:
             one = self.state.after(one)
         for sequence, _, _ in gone:
             self.redelivering.discard(sequence)
-            self.state.give_up_c(sequence)
+            if self.policy.acks_one:
+                self.state.ack_c(0, sequence)
+            else:
+                self.state.give_up_c(sequence)
+        if self.initial:
+            self.initial = deque([one_left for one_left in self.initial if self.store.next_live(one_left) == one_left])
+        for sequence in list(self.given_up):
+            if self.store.next_live(sequence) != sequence:
+                self.given_up.discard(sequence)
         if gone:
             self.wake()
         return gone
