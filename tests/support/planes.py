@@ -428,6 +428,7 @@ def mesh(worker_count: int = 1, **options: object) -> Iterator[Mesh]:
         for client in planes.clients:
             client.close()
         raise
-    if len(os.listdir("/proc/self/fd")) != before:
+    if len(os.listdir("/proc/self/fd")) > before:
         gc.collect()  # what a test listened with may lead back to the plane
-    assert len(os.listdir("/proc/self/fd")) == before, "descriptors left open"
+    # Fewer is what an earlier test left to the garbage collector.
+    assert len(os.listdir("/proc/self/fd")) <= before, "descriptors left open"
