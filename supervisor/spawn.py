@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 # -I: neither the environment nor the working directory may put other modules in front of ours.
 WORKER_COMMAND = (sys.executable, "-I", "-m", "workers")
+PRELOAD_JETSTREAM = "--preload-jetstream"
+"""Lets a worker import JetStream while the supervisor still prepares what to tell it."""
 
 
 class Spawned(NamedTuple):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from supervisor import host
 from supervisor.config import MIDGE_VERSION, NATS_SERVER_VERSION, ServerConfig, join_host_port
 from supervisor.errors import StartError
-from supervisor.spawn import WORKER_COMMAND, Spawned, spawn_worker
+from supervisor.spawn import PRELOAD_JETSTREAM, WORKER_COMMAND, Spawned, spawn_worker
 from workers.log import Log
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def serve(config: ServerConfig, worker_command: Sequence[str] = WORKER_COMMAND) 
 
             # Before the workers: they inherit the lock of the store.
             config = jetstream.prepare(config, log)
+            worker_command = (*worker_command, PRELOAD_JETSTREAM)
         spawned = _spawn_workers(config.worker_count, worker_command)
         return _start(config, log, spawned, worker_command)
     except StartError as error:
