@@ -27,14 +27,23 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[2]
 LISTS = PROJECT / "tests" / "system"
 # Name of a suite here → its file in the checkout and the list of its tests.
-SUITES = {"core": ("test_client.py", "nats_py_suite.txt"), "js": ("test_js.py", "nats_py_js_suite.txt")}
+SUITES = {
+    "core": ("test_client.py", "nats_py_suite.txt"),
+    "js": ("test_js.py", "nats_py_js_suite.txt"),
+    "micro": ("test_micro_service.py", "nats_py_micro_suite.txt"),
+}
+READ_BY_TESTS = ("README.md", "pyproject.toml")
 
 LAUNCHER = """#!/bin/sh
 cd {project} && exec {python} -m supervisor.cli serve --workers {workers} "$@"
 """
 
-# Becomes the conftest.py of the suite: wait for the port that clients use.
-WAIT_FOR_CLIENT_PORT = """
+# Becomes the conftest.py of the suite, which uses unittest.mock and leaves its import to others.
+MISSING_IMPORT = "import unittest.mock\n"
+# The same for midge: wait for the port that clients use.
+WAIT_FOR_CLIENT_PORT = (
+    MISSING_IMPORT
+    + """
 import socket, time
 import tests.utils
 
@@ -49,6 +58,7 @@ def start_natsd(natsd):
 
 tests.utils.start_natsd = start_natsd
 """
+)
 
 
 def listed_tests(suite: str, with_marked: bool) -> list[str]:
@@ -65,9 +75,12 @@ def listed_tests(suite: str, with_marked: bool) -> list[str]:
 def prepare(directory: Path, checkout: Path, workers: int) -> None:
     """Lay out the suite in directory, and an executable nats-server that is midge when workers > 0."""
     shutil.copytree(checkout / "nats" / "tests", directory / "tests")
+    for name in READ_BY_TESTS:
+        shutil.copy(checkout / name, directory)
+    (directory / "pytest.ini").write_text("[pytest]\n")
+    (directory / "conftest.py").write_text(MISSING_IMPORT if workers == 0 else WAIT_FOR_CLIENT_PORT)
     if workers == 0:
         return
-    (directory / "conftest.py").write_text(WAIT_FOR_CLIENT_PORT)
     binaries = directory / "bin"
     binaries.mkdir()
     launcher = binaries / "nats-server"
