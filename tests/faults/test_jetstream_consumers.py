@@ -1,4 +1,4 @@
-"""Consumers keep what they promise while workers and the whole server are killed: step by step as a model says.
+"""Consumers keep what they promise while workers and the whole server are killed, as a model says.
 
 `pytest tests/faults/test_jetstream_consumers.py --consumer-steps 20000` goes on for longer.
 """

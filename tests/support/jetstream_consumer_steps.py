@@ -145,7 +145,10 @@ class ConsumerGenerator:
 
     def remove(self) -> list[Step]:
         stream = self._stream()
-        if not stream:
+        # With ack policy all nats-server takes the end of a message for the acknowledgement of all before it.
+        if not stream or any(
+            key[0] == stream and c["ack_policy"] == "all" for key, c in self._consumers.items()
+        ):
             return []
         if self._chance(0.8):
             return self._api(f"STREAM.MSG.DELETE.{stream}", {"seq": self._random.randint(1, 30)})
@@ -178,7 +181,12 @@ class ConsumerGenerator:
     def _consumer_config(self, stream: str, name: str) -> Body:
         pick = self._random.choice
         is_work_queue = self._streams[stream].get("retention") == "workqueue"
-        ack = "explicit" if is_work_queue else pick(["explicit", "explicit", "all", "none"])
+        limited = {"max_msgs_per_subject", "max_msgs"} & set(self._streams[stream])
+        ack = (
+            "explicit"
+            if is_work_queue
+            else pick(["explicit", "explicit", "none", "all"][: 3 if limited else 4])
+        )
         config: Body = {"name": name, "durable_name": name, "ack_policy": ack}
         if ack != "none":
             config["ack_wait"] = LONG_WAIT_NS

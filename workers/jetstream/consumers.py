@@ -10,7 +10,7 @@ from storage import queries
 from storage.consumer import ConsumerStore
 from storage.subjects import SubjectFilter
 from workers.jetstream import apierrors, consumer_advisories
-from workers.jetstream.consumer import ACK_POLICIES, Consumer, definition, read_definition
+from workers.jetstream.consumer import ACK_POLICIES, RETENTIONS, Consumer, definition, read_definition
 from workers.jetstream.delivery import AckSink, Audience
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from workers.jetstream.stream import Stream
 
 NAME_LETTERS = 8
+INTEREST_SUBJECTS_MAX = 10_000
+"""Subjects for which it is remembered whether a consumer wants them."""
 MESSAGE_REMOVED = "Message deleted by stream limits"
 """Why a message is given up that was removed, whoever removed it."""
 _LETTERS = string.digits + string.ascii_letters
@@ -34,6 +36,8 @@ class Consumers:
         self.ack_sink = AckSink(stream)
         self._by_name: dict[str, Consumer] = {}
         self._listeners: list[int] = []
+        # Whether anybody wants a subject, until consumers come, go or change.
+        self._interest: dict[bytes, bool] = {}
 
     def __len__(self) -> int:
         """Return how many there are, internal ones included."""
@@ -125,6 +129,7 @@ class Consumers:
             state = control.add_consumer(name, policy, definition(config, created_ns))
         consumer = Consumer(self, name, config, created_ns, state)
         self._by_name[name] = consumer
+        self._interest.clear()
         consumer.start()
         if self._listeners:
             consumer.listen()
@@ -143,6 +148,7 @@ class Consumers:
 
     def keep(self, consumer: Consumer) -> None:
         """Store a consumer's changed configuration."""
+        self._interest.clear()
         control = None if consumer.config.mem_storage else self._control()
         if control is not None:
             policy = ACK_POLICIES[consumer.config.ack_policy]
@@ -158,6 +164,7 @@ class Consumers:
         consumer = self._by_name.pop(name, None)
         if consumer is None:
             raise apierrors.consumer_not_found()
+        self._interest.clear()
         consumer.close(409, "Consumer Deleted")
         control = None if consumer.config.mem_storage else self._control()
         if control is not None:
@@ -188,14 +195,13 @@ class Consumers:
 
     def has_interest(self, subject: bytes) -> bool:
         """Return whether a consumer wants messages of this subject."""
-        table = self.stream.store.subjects
-        return any(
-            not consumer.config.filters
-            or SubjectFilter(table, [text.encode() for text in consumer.config.filters]).matches_subject(
-                subject
-            )
-            for consumer in self._by_name.values()
-        )
+        found = self._interest.get(subject)
+        if found is None:
+            found = any(consumer.core.is_for(subject) for consumer in self._by_name.values())
+            if len(self._interest) >= INTEREST_SUBJECTS_MAX:
+                self._interest.clear()
+            self._interest[subject] = found
+        return found
 
     def acknowledged(self, by: Consumer, sequence: int) -> None:
         """Remove a message that a consumer is done with, if no other one wants it."""
@@ -215,14 +221,26 @@ class Consumers:
             for consumer in self._by_name.values():
                 consumer.core.saw_removal(sequence)
 
+    def follow_retention(self) -> None:
+        """Take over how the stream keeps messages; what nobody wants goes when only interest keeps them."""
+        stream = self.stream
+        for consumer in self._by_name.values():
+            consumer.core.mode = RETENTIONS[stream.config.retention]
+        if stream.config.retention == "interest":
+            self._drop_unwanted(SubjectFilter(stream.store.subjects, (b">",)), stream.store.first_sequence)
+
     def _drop_unwanted_after(self, gone: Consumer) -> None:
         """Remove the messages that only a deleted consumer wanted."""
-        store = self.stream.store
+        table = self.stream.store.subjects
         patterns = [subject.encode() for subject in gone.config.filters] or [b">"]
-        first = max(gone.core.state.floor_stream + 1, store.first_sequence)
+        self._drop_unwanted(SubjectFilter(table, patterns), gone.core.state.floor_stream + 1)
+
+    def _drop_unwanted(self, subjects: SubjectFilter, first: int) -> None:
+        store = self.stream.store
+        consumers = self._by_name.values()
         unwanted = [
             int(sequence)
-            for sequence in queries.find_all(store, SubjectFilter(store.subjects, patterns), first)
-            if not any(consumer.core.wants(int(sequence)) for consumer in self._by_name.values())
+            for sequence in queries.find_all(store, subjects, max(first, store.first_sequence))
+            if not any(consumer.core.wants(int(sequence)) for consumer in consumers)
         ]
         store.delete_many(unwanted)

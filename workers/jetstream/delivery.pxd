@@ -57,7 +57,7 @@ cdef class ConsumerCore:
     cdef readonly int64_t last_ack_ns
     cdef readonly bint is_ready            # in Pumps.ready
     cdef bint acknowledges                 # it has an ack policy
-    cdef int mode                          # Retention
+    cdef public int mode                   # Retention
     cdef readonly uint64_t next_sequence   # first stream sequence not looked at
     cdef object initial                    # sequences to deliver before those from next_sequence on, or None
     cdef object redeliveries               # deque of sequences

@@ -268,6 +268,10 @@ cdef class ConsumerCore:
         cdef pending_t* one = self.state.find(sequence)
         return one.timestamp_ns if one is not NULL else 0
 
+    def is_for(self, bytes subject not None):
+        """Return whether it delivers messages of a subject."""
+        return self.filter.matches_subject(subject)
+
     def wants(self, uint64_t sequence):
         """Return whether a stored message is still to be delivered to it or acknowledged by it."""
         if sequence < self.next_sequence and not (self.initial and sequence in self.initial):

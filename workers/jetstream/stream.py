@@ -8,7 +8,7 @@ import orjson
 
 from storage import queries
 from storage.subjects import SubjectFilter
-from workers.jetstream import rollup, stream_json
+from workers.jetstream import stream_json
 from workers.jetstream.consumers import Consumers
 from workers.jetstream.direct import DirectGet
 from workers.jetstream.followers import Followers
@@ -258,22 +258,14 @@ class Stream:
         else:
             kept = definition(self.account_name, config, self.created_ns, self.sources.progress())
             engine.store.update_stream(engine.store_name(self), kept, config.limits())
-        was_interest = self.config.retention == "interest"
+        retention = self.config.retention
         self.config = config
-        if config.retention == "interest" and not was_interest:
-            self._drop_unwanted()
+        if config.retention != retention:
+            self.consumers.follow_retention()
         self.publisher.configure()
         self.ingest.configure()
         self.consumers.removed()
         self.listen()
-
-    def _drop_unwanted(self) -> None:
-        """Take out what no consumer wants: from now on only interest keeps messages."""
-        everything = SubjectFilter(self.store.subjects, (b">",))
-        for subject in queries.subject_counts(self.store, everything):
-            if not self.has_consumer_interest(subject):
-                rollup.purge_subject(self.store, subject, self.store.last_sequence + 1)
-        self.engine.commit_soon()
 
     def expire(self) -> None:
         """Take out messages whose time is over and leave a marker where the stream wants one."""
