@@ -11,6 +11,8 @@ from support.broker import Broker
 pytestmark = pytest.mark.servers("midge-1", "midge-2", "nats-server")
 
 TIMEOUT_S = 20
+FLOW_MESSAGES = 160
+FLOW_MESSAGE_BYTES = 500_000
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +75,34 @@ async def test_request_that_does_not_wait_ends_at_a_heartbeat_when_acknowledgeme
     messages = [await inbox.next_msg(timeout=TIMEOUT_S) for _ in range(3)]
     assert [message.headers for message in messages[:2]] == [None, None]
     assert messages[2].headers["Status"] == "404"
+
+
+async def test_client_that_confirms_as_late_as_possible_gets_everything(connect):
+    """Whoever answers when a whole window is out leaves half of the largest window unconfirmed: ask again."""
+    publisher, client = await connect(), await connect()
+    js = publisher.jetstream(timeout=TIMEOUT_S)
+    await js.add_stream(name="FLOW", subjects=["flow"], storage="memory")
+    for _ in range(FLOW_MESSAGES):
+        await js.publish("flow", bytes(FLOW_MESSAGE_BYTES))
+    answer_at = [count << 20 for count in (2, 5, 11, 23, 47)]
+    received, waiting, everything = 0, [], asyncio.Event()
+
+    async def take(message):
+        nonlocal received
+        received += len(message.data)
+        if message.headers and message.headers.get("Status") == "100" and message.reply:
+            waiting.append(message)
+        if waiting and (not answer_at or received >= answer_at[0]):
+            del answer_at[:1]
+            await waiting.pop().respond(b"")
+        if received == FLOW_MESSAGES * FLOW_MESSAGE_BYTES:
+            everything.set()
+
+    await client.subscribe("flow.inbox", cb=take)
+    await client.flush()
+    config = ConsumerConfig(
+        deliver_subject="flow.inbox", flow_control=True, idle_heartbeat=60, ack_policy="none"
+    )
+    await client.jetstream(timeout=TIMEOUT_S).add_consumer("FLOW", config)
+    await asyncio.wait_for(everything.wait(), TIMEOUT_S)
+    await js.delete_stream("FLOW")

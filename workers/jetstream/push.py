@@ -142,6 +142,8 @@ class PushTarget:
         core = self._consumer.core
         while self._request is not None:
             request = self._request
+            if self._is_to_be_confirmed():
+                self._ask_for_confirmation()
             allowance = self._allowance(now_ns)
             if allowance == 0:
                 break
@@ -153,9 +155,8 @@ class PushTarget:
                 self._rate.take(went)
             if self._consumer.config.flow_control:
                 self._unconfirmed += went
-                if not self._asked_reply and self._unconfirmed > self._window // 2:
-                    self._ask_for_confirmation()
-                    continue
+            if self._is_to_be_confirmed():
+                continue
             if count == 0 or core.is_ready or allowance < 0:
                 break
         if sent:
@@ -174,6 +175,11 @@ class PushTarget:
         return allowance
 
     # ---- flow control
+
+    def _is_to_be_confirmed(self) -> bool:
+        """Return whether the client is to be asked: half a window is out without an answer."""
+        is_controlled = self._consumer.config.flow_control
+        return is_controlled and not self._asked_reply and self._unconfirmed > self._window // 2
 
     def _ask_for_confirmation(self) -> None:
         consumer = self._consumer
