@@ -62,13 +62,19 @@ def accept(arguments):
 
 def test_python_snippets_print_what_they_promise(start, tmp_path):
     pid_file = tmp_path / "midge.pid"
-    server = start(pid=str(pid_file))
+    server = start(pid=str(pid_file), jetstream=True)
     outputs = []
     for snippet in blocks("python"):
         local = snippet.replace("127.0.0.1:4222", f"127.0.0.1:{server.port}")
         outputs.append(run(sys.executable, "-c", local.replace("/tmp/midge.pid", str(pid_file))))
-    messages, memory = outputs
+    messages, payments, memory = outputs
     assert messages == "It is late\norders.new one apple {'Shop': 'Bonn'}\n"
+    assert payments.splitlines() == [
+        "p-1 is message 1 stored",
+        "p-2 is message 2 stored",
+        "p-1 is message 1 again",
+        "booked 20",
+    ]
     pids = [server.pid, *(worker.pid for worker in server.workers())]
     assert sorted(int(line.split()[0]) for line in memory.splitlines()) == sorted(pids)
     assert all(re.fullmatch(r"\d+ \d+\.\d MiB \d+ descriptors", line) for line in memory.splitlines())
