@@ -58,8 +58,7 @@ class Fixture:
 
 
 def test_consumers_that_nobody_reads_are_not_pumped():
-    with mesh(1) as planes:
-        it = Fixture(planes)
+    def publish(it):
         idle = [it.consumer(f"c{number}") for number in range(CONSUMERS)]
         it.pumps.run()
         it.policy.pumps = 0
@@ -68,15 +67,19 @@ def test_consumers_that_nobody_reads_are_not_pumped():
         assert (len(it.pumps), it.pumps.run(), it.policy.pumps) == (0, False, 0)
         assert idle[-1].num_pending == 10
 
+    with mesh(1) as planes:
+        publish(Fixture(planes))
+
 
 def test_consumers_of_other_subjects_are_not_pumped():
-    with mesh(1) as planes:
-        it = Fixture(planes)
-        cores = [it.consumer(f"c{number}", f"a.{number}") for number in range(CONSUMERS // 10)]
-        for core in cores:
-            core.add_request(Request(b"in.x"))
+    def publish(it):
+        for number in range(CONSUMERS // 10):
+            it.consumer(f"c{number}", f"a.{number}").add_request(Request(b"in.x"))
         it.pumps.run()
         it.policy.pumps = 0
         it.publish(b"a.7")
         it.pumps.run()
         assert it.policy.pumps == 1
+
+    with mesh(1) as planes:
+        publish(Fixture(planes))

@@ -303,8 +303,10 @@ class Consumer:
     def ack_command(
         self, payload: bytes, sequence: int, consumer_sequence: int, deliveries: int, reply: bytes
     ) -> None:
-        """Do what an acknowledgement asks that is not simply one."""
-        if sequence > self.core.state.delivered_stream:
+        """Do what an acknowledgement asks that is not simply one; what it means is confirmed in any case, but
+        what says that a message is done must be about one that was delivered."""
+        is_done = payload in (b"", b"+ACK", b"+OK") or payload.startswith((b"+NXT", b"+TERM"))
+        if is_done and sequence > self.core.state.delivered_stream:
             return
         if payload in (b"", b"+ACK", b"+OK"):
             self._acknowledge(sequence, consumer_sequence, deliveries)
