@@ -35,7 +35,7 @@ from workers.peers cimport (
     peer_detach,
     peer_free,
     peer_new,
-    peers_backlogged,
+    clients_must_wait,
     peers_can_tell_more,
     peers_have_input,
     peers_publish,
@@ -363,6 +363,15 @@ cdef class DataPlane:
         self.plane.spin_ns = spin_ns
         self._lingers = True
 
+    @property
+    def is_store_full(self):
+        """Whether clients that publish to this worker's listeners are held back, because the store is behind."""
+        return bool(self.plane.store_full)
+
+    @is_store_full.setter
+    def is_store_full(self, bint is_full):
+        self.plane.store_full = is_full
+
     def return_soon(self):
         """Have run(), if this is inside of it, not linger: the event loop has something to do."""
         self.plane.link_waits = 1
@@ -410,10 +419,10 @@ cdef class DataPlane:
         cdef Plane* plane = self.plane
         wake_prepare_sleep(plane.wake)
         if plane.worker_count == 1:
-            return False
+            return plane.waiting is not NULL and not plane.store_full
         peers_publish(plane)
         if plane.wake.control_pending or peers_have_input(plane) or peers_can_tell_more(plane) \
-                or (plane.waiting is not NULL and not peers_backlogged(plane)):
+                or (plane.waiting is not NULL and not clients_must_wait(plane)):
             wake_cancel_sleep(plane.wake)
             return True
         return False

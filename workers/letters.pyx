@@ -65,6 +65,8 @@ cdef int letter_add(Plane* plane, Listener* listener, const Message* message) no
     letter.message.client_id = message.publisher.client_id if message.publisher is not NULL else 0
     letter.message.publisher = NULL
     letter.message.shown_length = 0
+    if plane.store_full and not message.from_peer:
+        plane.backlogged = 1
     if message.may_borrow and message.from_peer:
         plane.ring_borrowed = 1
     elif message.may_borrow:

@@ -386,6 +386,7 @@ cdef struct Plane:                 # everything that one worker knows
     uint64_t outbox_capacity
     uint8_t* shown_prefix          # of a message that is shown under another subject
     uint64_t shown_capacity
+    int store_full                 # the store is behind: who publishes into it is held back
     int pressed                    # what this worker publishes itself meets a connection close to its limit
     int notified                   # a watched descriptor has become readable
     int is_joining                 # not all peers have told their interest yet: their messages wait

@@ -39,6 +39,7 @@ cdef void peer_send_message(Plane* plane, Peer* peer, const Message* message, in
 cdef void peers_tell(Plane* plane, Interest* interest, QueueGroup* queue) noexcept nogil
 cdef void peers_publish(Plane* plane) noexcept nogil
 cdef int peers_backlogged(Plane* plane) noexcept nogil
+cdef int clients_must_wait(Plane* plane) noexcept nogil
 cdef int peers_can_tell_more(Plane* plane) noexcept nogil
 
 # Receiving: control frames are applied here; message frames are delivery.pyx's.

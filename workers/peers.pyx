@@ -433,6 +433,11 @@ cdef int peers_backlogged(Plane* plane) noexcept nogil:
     return 0
 
 
+cdef int clients_must_wait(Plane* plane) noexcept nogil:
+    """Return whether clients that were held back must go on waiting."""
+    return plane.store_full or peers_backlogged(plane)
+
+
 cdef int peers_can_tell_more(Plane* plane) noexcept nogil:
     """Return whether a starting peer is still to be told interest that its ring has room for."""
     cdef uint32_t i

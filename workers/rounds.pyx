@@ -33,7 +33,7 @@ from workers.model cimport (
     Plane,
 )
 from workers.output cimport conn_close, out_commit, out_discard, out_flush, out_own, out_pending
-from workers.peers cimport peer_wake, peers_backlogged, peers_publish, peers_take_control
+from workers.peers cimport clients_must_wait, peer_wake, peers_publish, peers_take_control
 from workers.timers cimport timer_blocked
 
 
@@ -180,7 +180,7 @@ cdef void resume_clients(Plane* plane) noexcept nogil:
     """Let clients go on whose reason to wait is over."""
     cdef Conn* conn
     cdef Conn* following
-    if plane.waiting is not NULL and not peers_backlogged(plane):
+    if plane.waiting is not NULL and not clients_must_wait(plane):
         conn = plane.waiting
         plane.waiting = NULL
         while conn is not NULL:

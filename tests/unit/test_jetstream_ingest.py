@@ -50,6 +50,10 @@ class Fixture:
             is_durable=is_durable,
             publisher=self.publisher,
             store=self.store,
+            overload_answer=b"later",
+            send_now=lambda reply, body, headers: planes.hosts[0].plane.publish(
+                0, reply, body, headers=headers
+            ),
         )
         self.ingest = StreamIngest(self.stream)
         self.listener = planes.hosts[0].plane.listen(0, b"orders.>", self.ingest)
@@ -198,4 +202,19 @@ def test_store_that_fails_leaves_the_answer_to_the_publisher() -> None:
         fixture.store.failure = WriteFailed("disk: EIO")
         assert fixture.publish(b"orders.a", b"1") == []
         assert len(fixture.publisher.published) == 1
+        fixture.close()
+
+
+def test_publisher_on_another_worker_is_refused_while_the_store_is_behind() -> None:
+    with mesh(2) as planes:
+        fixture = Fixture(planes)
+        far: Client = planes.connect(1, headers=True)
+        far.send(b"SUB in.* 1\r\n")
+        planes.settle()
+        planes.hosts[0].plane.is_store_full = True
+        far.send(b"PUB orders.a in.1 1\r\n1\r\nPUB orders.a 1\r\n2\r\n")
+        planes.settle()
+        (answer,) = far.take_messages()
+        assert (answer.headers, answer.payload) == (b"NATS/1.0 429 Too Many Requests\r\n\r\n", b"later")
+        assert fixture.store.state().messages == 0
         fixture.close()

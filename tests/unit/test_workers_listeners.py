@@ -245,3 +245,25 @@ def test_watched_descriptor_is_told_once_for_each_event() -> None:
             planes.settle()
             assert len(told) == count
     os.close(descriptor)
+
+
+def test_publishers_wait_while_the_store_is_behind_and_others_go_on() -> None:
+    with mesh(2) as planes:
+        inbox = Inbox()
+        listener = planes.hosts[0].plane.listen(0, b"kept", inbox.sink)
+        publisher, other, far = planes.connect(0), planes.connect(0), planes.connect(1)
+        planes.settle()
+        planes.hosts[0].plane.is_store_full = True
+        publisher.send(b"PUB kept 1\r\n1\r\nPUB kept 1\r\n2\r\nPING\r\n")
+        other.send(b"PUB elsewhere 0\r\n\r\nPING\r\n")
+        far.send(b"PUB kept 1\r\n3\r\nPING\r\n")
+        planes.settle()
+        assert [message[3] for message in inbox.take()] == [b"1", b"3"]
+        assert publisher.take_lines() == []
+        assert other.take_lines() == far.take_lines() == [b"PONG"]
+        planes.hosts[0].plane.is_store_full = False
+        planes.hosts[0].plane.run()
+        planes.settle()
+        assert [message[3] for message in inbox.take()] == [b"2"]
+        assert publisher.take_lines() == [b"PONG"]
+        planes.hosts[0].plane.unlisten(listener)

@@ -49,6 +49,8 @@ DEFAULT_ACCOUNTS = (Account(0, "$G"),)
 EXPIRY_SECONDS = 0.25
 """How often streams are looked at whose messages end by themselves."""
 HOUSEKEEPING_NS = 1_000_000_000
+BACKLOG_BYTES_MAX = 64 << 20
+"""What may wait for the journal before publishers are held back."""
 HELD_UP_SECONDS = 0.001
 """How long deliveries wait when a ring or a client is full."""
 INTEREST_SECONDS = 0.1
@@ -238,6 +240,15 @@ class JetStream:
             self._pump()
         if has_new or self.acks.waiting:
             self._commit()
+            self._watch_backlog()
+
+    def _watch_backlog(self) -> None:
+        """Hold publishers back while the disk is far behind what they send."""
+        backlog_bytes = self.store.journal.backlog_bytes
+        if self.plane.is_store_full:
+            self.plane.is_store_full = backlog_bytes > BACKLOG_BYTES_MAX // 2
+        elif backlog_bytes > BACKLOG_BYTES_MAX:
+            self.plane.is_store_full = True
 
     def _tell_of_new(self) -> bool:
         """Tell those who read a stream of what was stored in it; return whether there was anything."""
@@ -340,6 +351,8 @@ class JetStream:
             self._fail(self.store.failure)
             return
         self.acks.release(durable)
+        if self.plane.is_store_full:
+            self._watch_backlog()
         while self._waiting and self._waiting[0][0] <= durable:
             _settle(self._waiting.popleft()[1], None)
 
@@ -347,6 +360,7 @@ class JetStream:
         """Tell everybody who waits for the store that nothing becomes durable any more."""
         if not self.has_failed:
             self.has_failed = True
+            self.plane.is_store_full = False
             self.log.error(f"JetStream: storage failed, streams in files are read-only now: {error}")
         failure = self._failure()
         self.acks.refuse_all(gojson.encode({"error": failure.to_json(), "stream": "", "seq": 0}))

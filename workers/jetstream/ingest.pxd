@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from storage.stream cimport StreamStore
 from workers.jetstream.dedup cimport DedupTable
-from workers.model cimport Plane
+from workers.model cimport Message, Plane
 from workers.sinks cimport Sink
 
 
@@ -44,6 +44,7 @@ cdef class StreamIngest(Sink):
     cdef bint has_window
     cdef int64_t max_bytes         # of headers and payload of a message
 
+    cdef int refuse(self, const Message* message) except -1
     cdef int store_plain(self, const uint8_t* subject, uint32_t subject_length, const uint8_t* headers,
                          uint32_t header_size, const uint8_t* payload, uint32_t payload_size, const uint8_t* reply,
                          uint32_t reply_length) except -1

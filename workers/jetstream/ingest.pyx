@@ -27,6 +27,9 @@ cdef extern from "<string.h>" nogil:
     void* memmem(const void* text, size_t length, const void* part, size_t part_length)
 
 
+TOO_MANY_REQUESTS = b"NATS/1.0 429 Too Many Requests\r\n\r\n"
+
+
 ctypedef struct ack_head_t:
     uint32_t account
     uint32_t reply_length
@@ -253,6 +256,8 @@ cdef class StreamIngest(Sink):
     cdef int take(self, const Message* message) except -1:
         cdef const uint8_t* body = message.tail + message.tail_length - 2 - message.size
         cdef uint32_t header_size = <uint32_t>message.header_size if message.header_size > 0 else 0
+        if self.plane.store_full and message.from_peer:
+            return self.refuse(message)
         if not (self.is_special or header_size > HEADERS_MAX
                 or (self.max_bytes >= 0 and <int64_t>message.size > self.max_bytes)) and self.store_plain(
                 message.subject, message.subject_length, body, header_size, body + header_size,
@@ -261,6 +266,12 @@ cdef class StreamIngest(Sink):
         self.touch()
         self.publisher.publish(message_subject(message), message_reply(message), message_headers(message),
                                message_payload(message))
+        return 0
+
+    cdef int refuse(self, const Message* message) except -1:
+        """Tell a publisher on another worker, who cannot be held back, that the store is behind."""
+        if message.reply_length and self.has_acks:
+            self.stream.send_now(message_reply(message), self.stream.overload_answer, TOO_MANY_REQUESTS)
         return 0
 
     cdef int store_plain(self, const uint8_t* subject, uint32_t subject_length, const uint8_t* headers,

@@ -8,7 +8,7 @@ import orjson
 
 from storage import queries
 from storage.subjects import SubjectFilter
-from workers.jetstream import stream_json
+from workers.jetstream import apierrors, gojson, stream_json
 from workers.jetstream.consumers import Consumers
 from workers.jetstream.direct import DirectGet
 from workers.jetstream.followers import Followers
@@ -184,6 +184,12 @@ class Stream:
         """Send something that waits for nothing."""
         if reply:
             self.engine.plane.publish(self.account, reply, body, headers=headers)
+
+    @property
+    def overload_answer(self) -> bytes:
+        """What a publisher gets while the store is too far behind."""
+        error = apierrors.stream_too_many_requests().to_json()
+        return gojson.encode({"error": error, "stream": self.name, "seq": 0})
 
     def confirm(self, reply: bytes) -> None:
         """Answer an acknowledgement of a message when it is as durable as the stream promises."""
