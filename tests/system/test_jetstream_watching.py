@@ -106,3 +106,17 @@ async def test_client_that_confirms_as_late_as_possible_gets_everything(connect)
     await client.jetstream(timeout=TIMEOUT_S).add_consumer("FLOW", config)
     await asyncio.wait_for(everything.wait(), TIMEOUT_S)
     await js.delete_stream("FLOW")
+
+
+async def test_message_is_not_spent_on_a_request_whose_time_is_over(connect):
+    client = await connect()
+    js = client.jetstream(timeout=TIMEOUT_S)
+    await js.add_stream(name="OVER", subjects=["over"])
+    await js.add_consumer("OVER", ConsumerConfig(durable_name="one", ack_policy="explicit"))
+    inbox = await client.subscribe("over.inbox")
+    request = json.dumps({"batch": 1, "expires": 1}).encode()
+    await client.publish("$JS.API.CONSUMER.MSG.NEXT.OVER.one", request, "over.inbox")
+    await client.publish("over", b"for somebody else")
+    assert (await inbox.next_msg(timeout=TIMEOUT_S)).headers["Status"] == "408"
+    assert (await js.consumer_info("OVER", "one")).num_ack_pending == 0
+    await js.delete_stream("OVER")

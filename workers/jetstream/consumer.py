@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from workers.jetstream.stream import Stream
 
 SECOND_NS = 10**9
-TIMER_SLACK_NS = 1_000_000
 REPLAY_GAP_NS = 1_000_000
 """Gaps up to this are not kept when messages are replayed at their original pace."""
 INACTIVE_JITTER_NS = (100_000_000, 1_000_000_000)
@@ -216,6 +215,9 @@ class Consumer:
         elif self.push is not None:
             self.push.pump(now_ns)
         else:
+            if self.pull is not None and 0 < self.pull.next_due_ns() <= now_ns:
+                # Whoever asked has given up: the next message is for somebody else.
+                self.pull.check(now_ns, is_at_end=False)
             sent = core.pump(now_ns)
             if sent and self.pull is not None:
                 self.pull.delivered(now_ns)
@@ -393,7 +395,7 @@ class Consumer:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_ns = due_ns
-        seconds = max(0, due_ns - now_ns + TIMER_SLACK_NS) / SECOND_NS
+        seconds = max(0, due_ns - now_ns) / SECOND_NS
         self._timer = self.engine.later(seconds, self._timer_fired)
 
     def _next_due_ns(self, now_ns: int) -> int:
