@@ -9,6 +9,7 @@ from support.planes import Client, Mesh, Received, mesh
 from storage.consumer import ACK_ALL, ACK_EXPLICIT, ACK_NONE, ConsumerStore
 from storage.limits import StreamLimits
 from storage.memory import memory_stream
+from workers.jetstream.ack_sink import AckSink
 from workers.jetstream.delivery import (
     FILLED,
     GONE,
@@ -16,7 +17,6 @@ from workers.jetstream.delivery import (
     KEEP,
     TOO_LARGE,
     WORK_QUEUE,
-    AckSink,
     Audience,
     ConsumerCore,
     Pumps,

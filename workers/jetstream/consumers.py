@@ -10,8 +10,9 @@ from storage import queries
 from storage.consumer import ConsumerStore
 from storage.subjects import SubjectFilter
 from workers.jetstream import apierrors, consumer_advisories
+from workers.jetstream.ack_sink import AckSink
 from workers.jetstream.consumer import ACK_POLICIES, RETENTIONS, Consumer, definition, read_definition
-from workers.jetstream.delivery import AckSink, Audience
+from workers.jetstream.delivery import Audience
 
 if TYPE_CHECKING:
     from storage.control import ControlLog

@@ -6,9 +6,8 @@ from storage.reader cimport record_view_t
 from storage.stream cimport StreamStore
 from storage.subjects cimport SubjectFilter
 from workers.jetstream.ingest cimport Acks
-from workers.model cimport Message, Plane
+from workers.model cimport Plane
 from workers.outbox cimport Target
-from workers.sinks cimport Sink
 
 
 cdef class Request:
@@ -84,16 +83,3 @@ cdef class ConsumerCore:
     cdef uint32_t write_reply(self, const record_view_t* view, uint32_t deliveries, uint64_t consumer_sequence,
                               uint64_t pending) noexcept
     cdef int remove_acknowledged(self, uint64_t sequence) except -1
-
-
-cdef class AckSink(Sink):
-    cdef dict cores                        # consumer's name as bytes -> ConsumerCore
-    cdef bytes last_name
-    cdef ConsumerCore last
-    cdef Acks acks
-    cdef object stream
-
-    cdef ConsumerCore core_of(self, const uint8_t* name, uint32_t length)
-    cdef int touch(self) except -1
-    cdef int refuse(self, const Message* message) except -1
-    cdef int answer(self, const uint8_t* reply, uint32_t length) except -1

@@ -6,12 +6,12 @@ first what is to be delivered again, then what the stream has from `next_sequenc
 at the limit of unacknowledged messages, or when a client or a ring is full. No Python object is made for a message.
 
 What a consumer may do and when is its policy's affair (consumer.py); the core calls it when a request has come to its
-end or a message to its last delivery. A core with something to do is in `Pumps`, which the engine runs after each round,
-so idle consumers cost nothing.
+end or a message to its last delivery. A core with something to do is in `Pumps`, which the engine runs after each
+round, so idle consumers cost nothing.
 """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memchr, memcmp, memcpy
+from libc.string cimport memcpy
 
 from collections import deque
 
@@ -22,11 +22,9 @@ from storage.reader cimport record_view_t
 from storage.subjects cimport SubjectFilter
 from workers.dataplane cimport DataPlane
 from workers.jetstream.ingest cimport real_time_ns
-from workers.model cimport Message
 from workers.octets cimport must_malloc
-from workers.outbox cimport send_message, send_shown, target_route, write_decimal
+from workers.outbox cimport send_shown, target_route, write_decimal
 from workers.peers cimport peers_backlogged
-from workers.sinks cimport Sink, message_payload, message_reply
 
 FILLED, TOO_LARGE, GONE = range(3)
 """Why a request has ended: it has all its messages, the next one is larger than what is left of its bytes, nobody
@@ -51,7 +49,6 @@ cdef enum End:
 cdef enum:
     NUMBERS_MAX = 5 * 21
     PUMP_COUNT = 2048              # messages of one consumer before others get their turn
-    ACK_NUMBERS = 5                # tokens behind the consumer's name
 
 
 cdef class Request:
@@ -594,110 +591,6 @@ cdef class ConsumerCore:
         if not headers:
             return b"NATS/1.0\r\n" + added + b"\r\n"
         return headers[:len(headers) - 2] + added + b"\r\n"
-
-
-# ---- acknowledgements ------------------------------------------------------------------------------------------
-
-cdef int64_t read_number(const uint8_t* at, const uint8_t* end) noexcept nogil:
-    """Return the decimal number, or -1 if it is none."""
-    cdef int64_t value = 0
-    if at == end or end - at > 18:
-        return -1
-    while at < end:
-        if at[0] < c"0" or at[0] > c"9":
-            return -1
-        value = 10 * value + at[0] - c"0"
-        at += 1
-    return value
-
-
-cdef class AckSink(Sink):
-    """Takes the acknowledgements of a stream's consumers."""
-
-    def __init__(self, stream):
-        """Serve the consumers of a stream."""
-        self.stream = stream
-        self.acks = stream.engine.acks
-        self.cores = {}
-
-    def add(self, ConsumerCore core not None):
-        """Serve one more consumer."""
-        self.cores[core.name.encode()] = core
-        self.last = None
-
-    def remove(self, ConsumerCore core not None):
-        """Take nothing more for a consumer."""
-        self.cores.pop(core.name.encode(), None)
-        self.last = None
-
-    cdef int take(self, const Message* message) except -1:
-        cdef const uint8_t* starts[16]
-        cdef const uint8_t* at = message.subject
-        cdef const uint8_t* end = at + message.subject_length
-        cdef const uint8_t* payload = message.tail + message.tail_length - 2 - message.size
-        cdef uint32_t length = message.size
-        cdef int tokens = 0, name
-        cdef int64_t sequence, consumer_sequence
-        cdef ConsumerCore core
-        while at is not NULL and tokens < 16:
-            starts[tokens] = at
-            tokens += 1
-            at = <const uint8_t*>memchr(at, c".", <size_t>(end - at))
-            if at is not NULL:
-                at += 1
-        # Either form: nine tokens, or eleven and more with domain and account before the stream.
-        name = 3 if tokens == 9 else 5
-        if tokens != 9 and tokens < 11:
-            return 0
-        core = self.core_of(starts[name], <uint32_t>(starts[name + 1] - starts[name] - 1))
-        sequence = read_number(starts[name + 2], starts[name + 3] - 1)
-        consumer_sequence = read_number(starts[name + 3], starts[name + 4] - 1)
-        if core is None or not core.acknowledges:
-            return self.refuse(message)
-        if sequence <= 0 or consumer_sequence <= 0:
-            return 0
-        if message.header_size > 0:
-            payload += message.header_size
-            length -= <uint32_t>message.header_size
-        if not (length == 0 or (length == 4 and memcmp(payload, b"+ACK", 4) == 0)
-                or (length == 3 and memcmp(payload, b"+OK", 3) == 0)) or core.samples:
-            core.policy.ack_command(message_payload(message), sequence, consumer_sequence,
-                                    read_number(starts[name + 1], starts[name + 2] - 1), message_reply(message))
-            return 0
-        if <uint64_t>sequence > core.state.delivered_stream:
-            return 0
-        core.acknowledge(<uint64_t>sequence, <uint64_t>consumer_sequence)
-        self.touch()
-        if message.reply_length:
-            self.answer(message.reply, message.reply_length)
-        return 0
-
-    cdef ConsumerCore core_of(self, const uint8_t* name, uint32_t length):
-        if self.last is not None and length == <uint32_t>len(self.last_name) \
-                and memcmp(name, <const uint8_t*>self.last_name, length) == 0:
-            return self.last
-        self.last_name = name[:length]
-        self.last = self.cores.get(self.last_name)
-        return self.last
-
-    cdef int touch(self) except -1:
-        self.stream.ingest.touch()
-        return 0
-
-    cdef int refuse(self, const Message* message) except -1:
-        """Answer as if nobody listened: the consumer is gone, or takes no acknowledgements."""
-        cdef bytes block = b"NATS/1.0 503\r\nNats-Subject: %b\r\n\r\n" % message.subject[:message.subject_length]
-        if message.reply_length:
-            send_message(self.plane, self.account, message.reply, message.reply_length, NULL, 0,
-                         <const uint8_t*>block, <uint32_t>len(block), NULL, 0)
-        return 0
-
-    cdef int answer(self, const uint8_t* reply, uint32_t length) except -1:
-        """Confirm an acknowledgement once it is durable."""
-        if self.stream.is_durable:
-            return self.acks.add(self.account, reply, length, NULL, 0)
-        send_message(self.plane, self.account, reply, length, NULL, 0, NULL, 0, NULL, 0)
-        return 0
 
 
 # ---- holding up ------------------------------------------------------------------------------------------------
