@@ -100,7 +100,6 @@ cdef uint64_t write_shown(Plane* plane, Delivery* delivery, const Message* messa
     cdef Message plain = message[0]
     cdef uint32_t rest = <uint32_t>delivery.prefix_length - 5 - message.subject_length
     cdef uint64_t length = 5 + <uint64_t>message.shown_length + rest
-    cdef uint64_t size
     if length > plane.shown_capacity:
         plane.shown_capacity = 2 * length
         plane.shown_prefix = <uint8_t*>must_realloc(plane.shown_prefix, plane.shown_capacity + OCTETS_SLACK)
