@@ -368,6 +368,21 @@ def test_long_form_of_ack_subjects_is_understood() -> None:
         fixture.close()
 
 
+def test_acknowledgement_of_another_stream_is_not_taken_for_this_ones() -> None:
+    with mesh(1) as planes:
+        fixture = Fixture(planes)
+        listener = fixture.plane.listen(0, b"$JS.ACK.*.*.S.>", fixture.sink)
+        fixture.store_messages(b"a")
+        fixture.ask(1)
+        fixture.pump()
+        # Of a stream T, whose consumer is also called C; the fifth token is this stream's name.
+        fixture.client.send(b"PUB $JS.ACK.T.C.S.1.1.1.0 0\r\n\r\n")
+        planes.settle()
+        assert fixture.core.num_ack_pending == 1
+        fixture.plane.unlisten(listener)
+        fixture.close()
+
+
 def test_headers_alone_name_the_size() -> None:
     with mesh(1) as planes:
         fixture = Fixture(planes, ack_policy=ACK_NONE)

@@ -9,11 +9,13 @@ from workers.sinks cimport Sink
 
 cdef class AckSink(Sink):
     cdef dict cores                        # consumer's name as bytes -> ConsumerCore
+    cdef bytes stream_name
     cdef bytes last_name
     cdef ConsumerCore last
     cdef Acks acks
     cdef object stream
 
+    cdef bint is_ours(self, const uint8_t* name, uint32_t length)
     cdef ConsumerCore core_of(self, const uint8_t* name, uint32_t length)
     cdef int touch(self) except -1
     cdef int refuse(self, const Message* message) except -1

@@ -36,6 +36,7 @@ cdef class AckSink(Sink):
     def __init__(self, stream):
         """Serve the consumers of a stream."""
         self.stream = stream
+        self.stream_name = stream.name.encode()
         self.acks = stream.engine.acks
         self.cores = {}
 
@@ -68,6 +69,9 @@ cdef class AckSink(Sink):
         name = 3 if tokens == 9 else 5
         if tokens != 9 and tokens < 11:
             return 0
+        # The second form's pattern also meets the first form of other streams, where a number is as this one's name.
+        if not self.is_ours(starts[name - 1], <uint32_t>(starts[name] - starts[name - 1] - 1)):
+            return 0
         core = self.core_of(starts[name], <uint32_t>(starts[name + 1] - starts[name] - 1))
         sequence = read_number(starts[name + 2], starts[name + 3] - 1)
         consumer_sequence = read_number(starts[name + 3], starts[name + 4] - 1)
@@ -90,6 +94,9 @@ cdef class AckSink(Sink):
         if message.reply_length:
             self.answer(message.reply, message.reply_length)
         return 0
+
+    cdef bint is_ours(self, const uint8_t* name, uint32_t length):
+        return length == <uint32_t>len(self.stream_name) and memcmp(name, <const uint8_t*>self.stream_name, length) == 0
 
     cdef ConsumerCore core_of(self, const uint8_t* name, uint32_t length):
         if self.last is not None and length == <uint32_t>len(self.last_name) \
