@@ -87,6 +87,22 @@ def server(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brok
     broker.stop()
 
 
+@pytest.fixture(scope="module")
+def jetstream_server(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A broker with JetStream, shared by the tests of a file: each uses streams of its own."""
+    broker = Broker(kind, tmp_path_factory.mktemp(kind), jetstream=True)
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="module")
+def jetstream_oracle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A nats-server with JetStream, shared likewise, to compare with."""
+    broker = Broker("nats-server", tmp_path_factory.mktemp("oracle"), jetstream=True)
+    yield broker
+    broker.stop()
+
+
 @pytest.fixture
 def start(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Broker]]:
     """A function that starts a broker with options; after the test it is stopped and checked for leaks."""

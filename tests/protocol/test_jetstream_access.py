@@ -18,23 +18,9 @@ Pair = tuple[StreamAccess, StreamAccess]
 _names = (f"ACCESS{number}" for number in itertools.count())
 
 
-@pytest.fixture(scope="module")
-def oracle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    broker = Broker("nats-server", tmp_path_factory.mktemp("oracle"), jetstream=True)
-    yield broker
-    broker.stop()
-
-
-@pytest.fixture(scope="module")
-def tested(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    broker = Broker(kind, tmp_path_factory.mktemp(kind), jetstream=True)
-    yield broker
-    broker.stop()
-
-
 @pytest.fixture(params=["file", "memory"])
 def open_pair(
-    request: pytest.FixtureRequest, tested: Broker, oracle: Broker
+    request: pytest.FixtureRequest, jetstream_server: Broker, jetstream_oracle: Broker
 ) -> Iterator[Callable[..., Pair]]:
     """A function that makes the same stream on both brokers."""
     opened: list[StreamAccess] = []
@@ -42,7 +28,10 @@ def open_pair(
     def open_both(**config: object) -> Pair:
         name = next(_names)
         settings = {"storage": request.param, **config}
-        pair = StreamAccess(tested, name, **settings), StreamAccess(oracle, name, **settings)
+        pair = (
+            StreamAccess(jetstream_server, name, **settings),
+            StreamAccess(jetstream_oracle, name, **settings),
+        )
         opened.extend(pair)
         return pair
 

@@ -3,7 +3,6 @@
 import itertools
 
 import pytest
-from support.broker import Broker
 from support.jetstream_consumer_client import ConsumerClient
 
 MS = 1_000_000
@@ -12,17 +11,9 @@ SECOND = 1000 * MS
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="module")
-def server(kind, tmp_path_factory):
-    """A broker with JetStream: each test uses a stream of its own."""
-    broker = Broker(kind, tmp_path_factory.mktemp(kind), jetstream=True)
-    yield broker
-    broker.stop()
-
-
 @pytest.fixture
-def reader(server):
-    client = ConsumerClient(server)
+def reader(jetstream_server):
+    client = ConsumerClient(jetstream_server)
     yield client
     client.close()
 

@@ -17,16 +17,9 @@ SECOND = 10**9
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+09:00)")
 
 
-@pytest.fixture(scope="module")
-def broker(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    broker = Broker(kind, tmp_path_factory.mktemp(kind), jetstream=True)
-    yield broker
-    broker.stop()
-
-
 @pytest.fixture
-def js(broker: Broker) -> Iterator[JetStreamClient]:
-    client = broker.connect().handshake(headers=True, no_responders=True)
+def js(jetstream_server: Broker) -> Iterator[JetStreamClient]:
+    client = jetstream_server.connect().handshake(headers=True, no_responders=True)
     yield JetStreamClient(client)
     client.close()
 
@@ -122,9 +115,9 @@ def test_a_message_that_never_ends_outlives_the_age_limit(js: JetStreamClient) -
     assert [payload for _, _, payload in stored(js, "NEVER")] == [b"2"]
 
 
-def test_a_batch_that_stops_is_abandoned(js: JetStreamClient, broker: Broker) -> None:
+def test_a_batch_that_stops_is_abandoned(js: JetStreamClient, jetstream_server: Broker) -> None:
     js.create("STOPS", subjects=["STOPS.>"], allow_atomic=True)
-    listener = broker.connect().handshake()
+    listener = jetstream_server.connect().handshake()
     listener.send(b"SUB $JS.EVENT.ADVISORY.STREAM.BATCH_ABANDONED.> 1\r\n")
     listener.fence()
     batch = (("Nats-Batch-Id", "b"), ("Nats-Batch-Sequence", "1"))

@@ -1,9 +1,16 @@
 """Fixtures for tests that use client libraries."""
 
+import contextlib
 import gc
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
+import nats
 import pytest
+from nats.js import JetStreamContext
+from support.broker import Broker
+
+JETSTREAM_TIMEOUT_S = 20
 
 
 @pytest.fixture(autouse=True)
@@ -14,3 +21,19 @@ def _library_leaks_stay_with_their_test() -> Iterator[None]:
     """
     yield
     gc.collect()
+
+
+@pytest.fixture
+def connect_contexts(
+    cleanup: contextlib.AsyncExitStack,
+) -> Callable[..., Awaitable[list[JetStreamContext]]]:
+    """A function that connects so many clients, spread over the workers, and returns their contexts."""
+
+    async def connect(broker: Broker, count: int, **options: Any) -> list[JetStreamContext]:
+        connections = []
+        for _ in range(count):
+            connections.append(await nats.connect(broker.url, **options))
+            cleanup.push_async_callback(connections[-1].close)
+        return [connection.jetstream(timeout=JETSTREAM_TIMEOUT_S) for connection in connections]
+
+    return connect

@@ -10,7 +10,6 @@ import nats.errors
 import pytest
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RetentionPolicy, StorageType
 from nats.js.errors import KeyNotFoundError, NotFoundError
-from support.broker import Broker
 from support.nats_py import settle
 from support.wait import wait_until_async
 
@@ -22,28 +21,6 @@ pytestmark = [
 
 CONNECTIONS = 4
 TIMEOUT_S = 20
-
-
-@pytest.fixture(scope="module")
-def server(kind, tmp_path_factory):
-    """A broker with JetStream, shared by the tests of this file: each uses streams of its own."""
-    broker = Broker(kind, tmp_path_factory.mktemp(kind), jetstream=True)
-    yield broker
-    broker.stop()
-
-
-@pytest.fixture
-def connect(cleanup):
-    """A function that connects some clients, on all workers if there are several."""
-
-    async def connect_some(server, count=CONNECTIONS, **options):
-        connections = []
-        for _ in range(count):
-            connections.append(await nats.connect(server.url, **options))
-            cleanup.push_async_callback(connections[-1].close)
-        return [connection.jetstream(timeout=TIMEOUT_S) for connection in connections]
-
-    return connect_some
 
 
 async def fill(js, name, count, subjects=2, **options):
@@ -65,8 +42,8 @@ async def acked(message):
 # ---- pull
 
 
-async def test_a_pull_consumer_gets_every_message_once_in_order(server, connect):
-    contexts = await connect(server)
+async def test_a_pull_consumer_gets_every_message_once_in_order(jetstream_server, connect_contexts):
+    contexts = await connect_contexts(jetstream_server, CONNECTIONS)
     await fill(contexts[0], "PULL", 50)
     await contexts[0].add_consumer("PULL", durable_name="d", ack_policy=AckPolicy.EXPLICIT)
     got = []
@@ -89,8 +66,8 @@ async def test_a_pull_consumer_gets_every_message_once_in_order(server, connect)
     assert info.ack_floor.stream_seq == info.delivered.stream_seq == len(got)
 
 
-async def test_refused_and_forgotten_messages_come_again(server, connect):
-    [js] = await connect(server, 1)
+async def test_refused_and_forgotten_messages_come_again(jetstream_server, connect_contexts):
+    [js] = await connect_contexts(jetstream_server, 1)
     await fill(js, "AGAIN", 3)
     reader = await js.pull_subscribe(
         "AGAIN.>", "d", config=ConsumerConfig(ack_wait=0.3, max_deliver=3, ack_policy=AckPolicy.EXPLICIT)
@@ -110,8 +87,8 @@ async def test_refused_and_forgotten_messages_come_again(server, connect):
     assert (info.num_ack_pending, info.num_pending, info.delivered.consumer_seq) == (0, 0, 5)
 
 
-async def test_many_readers_of_one_consumer_share_its_messages(server, connect):
-    contexts = await connect(server)
+async def test_many_readers_of_one_consumer_share_its_messages(jetstream_server, connect_contexts):
+    contexts = await connect_contexts(jetstream_server, CONNECTIONS)
     await fill(contexts[0], "SHARE", 200)
     got = []
 
@@ -130,8 +107,8 @@ async def test_many_readers_of_one_consumer_share_its_messages(server, connect):
     assert sorted(got) == list(range(200))
 
 
-async def test_filters_choose_and_count_what_a_consumer_gets(server, connect):
-    [js, other] = await connect(server, 2)
+async def test_filters_choose_and_count_what_a_consumer_gets(jetstream_server, connect_contexts):
+    [js, other] = await connect_contexts(jetstream_server, 2)
     await fill(js, "FILTER", 30, subjects=3)
     config = ConsumerConfig(durable_name="d", filter_subjects=["FILTER.0", "FILTER.2"])
     info = await js.add_consumer("FILTER", config, ack_policy=AckPolicy.EXPLICIT)
@@ -151,8 +128,10 @@ async def test_filters_choose_and_count_what_a_consumer_gets(server, connect):
         (DeliverPolicy.LAST_PER_SUBJECT, {"filter_subject": "{}.*"}, [7, 8, 9]),
     ],
 )
-async def test_a_consumer_begins_where_it_is_told_to(server, connect, policy, options, expected):
-    [js] = await connect(server, 1)
+async def test_a_consumer_begins_where_it_is_told_to(
+    jetstream_server, connect_contexts, policy, options, expected
+):
+    [js] = await connect_contexts(jetstream_server, 1)
     name = f"BEGIN-{policy.value}"
     await fill(js, name, 10, subjects=3)
     options = {key: value.format(name) if isinstance(value, str) else value for key, value in options.items()}
@@ -168,8 +147,8 @@ async def test_a_consumer_begins_where_it_is_told_to(server, connect, policy, op
 # ---- push
 
 
-async def test_a_push_consumer_delivers_to_whoever_listens(server, connect):
-    first, second = await connect(server, 2)
+async def test_a_push_consumer_delivers_to_whoever_listens(jetstream_server, connect_contexts):
+    first, second = await connect_contexts(jetstream_server, 2)
     await fill(first, "PUSH", 20)
     got = []
 
@@ -187,8 +166,8 @@ async def test_a_push_consumer_delivers_to_whoever_listens(server, connect):
     assert (info.push_bound, info.num_pending) == (True, 0)
 
 
-async def test_members_of_a_deliver_group_share_messages(server, connect):
-    contexts = await connect(server)
+async def test_members_of_a_deliver_group_share_messages(jetstream_server, connect_contexts):
+    contexts = await connect_contexts(jetstream_server, CONNECTIONS)
     await fill(contexts[0], "GROUP", 0)
     got = [[] for _ in contexts]
 
@@ -208,8 +187,8 @@ async def test_members_of_a_deliver_group_share_messages(server, connect):
     assert sorted(number for own in got for number in own) == list(range(100))
 
 
-async def test_an_ordered_consumer_reads_all_in_order_while_more_comes(server, connect):
-    reader, writer = await connect(server, 2)
+async def test_an_ordered_consumer_reads_all_in_order_while_more_comes(jetstream_server, connect_contexts):
+    reader, writer = await connect_contexts(jetstream_server, 2)
     await fill(writer, "ORDER", 300, storage=StorageType.MEMORY)
     ordered = await reader.subscribe("ORDER.>", ordered_consumer=True)
     got = []
@@ -221,8 +200,8 @@ async def test_an_ordered_consumer_reads_all_in_order_while_more_comes(server, c
     assert got == list(range(600))
 
 
-async def test_a_large_read_passes_flow_control(server, connect):
-    reader, writer = await connect(server, 2)
+async def test_a_large_read_passes_flow_control(jetstream_server, connect_contexts):
+    reader, writer = await connect_contexts(jetstream_server, 2)
     await writer.add_stream(name="FLOW", subjects=["FLOW"], storage=StorageType.MEMORY)
     block = bytes(100_000)
     await asyncio.gather(*(writer.publish("FLOW", block) for _ in range(200)))
@@ -234,8 +213,8 @@ async def test_a_large_read_passes_flow_control(server, connect):
 # ---- retention
 
 
-async def test_a_work_queue_empties_as_its_workers_acknowledge(server, connect):
-    contexts = await connect(server, 3)
+async def test_a_work_queue_empties_as_its_workers_acknowledge(jetstream_server, connect_contexts):
+    contexts = await connect_contexts(jetstream_server, 3)
     await fill(contexts[0], "WORK", 20, retention=RetentionPolicy.WORK_QUEUE)
     left = []
     for number, js in enumerate(contexts[1:]):
@@ -246,8 +225,8 @@ async def test_a_work_queue_empties_as_its_workers_acknowledge(server, connect):
     assert left == [10, 0]
 
 
-async def test_interest_keeps_a_message_until_everybody_is_done_with_it(server, connect):
-    first, second = await connect(server, 2)
+async def test_interest_keeps_a_message_until_everybody_is_done_with_it(jetstream_server, connect_contexts):
+    first, second = await connect_contexts(jetstream_server, 2)
     await first.add_stream(name="INTEREST", subjects=["INTEREST.>"], retention=RetentionPolicy.INTEREST)
     assert (await first.publish("INTEREST.0", b"nobody")).seq == 1
     readers = [await js.pull_subscribe("INTEREST.>", f"d{i}") for i, js in enumerate((first, second))]
@@ -265,8 +244,8 @@ async def test_interest_keeps_a_message_until_everybody_is_done_with_it(server, 
     assert (await first.stream_info("INTEREST")).state.messages == 0
 
 
-async def test_a_deleted_consumer_tells_who_waits(server, connect):
-    first, second = await connect(server, 2)
+async def test_a_deleted_consumer_tells_who_waits(jetstream_server, connect_contexts):
+    first, second = await connect_contexts(jetstream_server, 2)
     await fill(first, "DELETE", 0)
     await first.add_consumer("DELETE", durable_name="d", ack_policy=AckPolicy.EXPLICIT)
     asking = second._nc.request("$JS.API.CONSUMER.MSG.NEXT.DELETE.d", b"", timeout=TIMEOUT_S)
@@ -286,9 +265,9 @@ async def test_a_deleted_consumer_tells_who_waits(server, connect):
 # ---- durability
 
 
-async def test_durable_consumers_go_on_after_a_restart(start, connect):
+async def test_durable_consumers_go_on_after_a_restart(start, connect_contexts):
     server = start(jetstream=True)
-    [js, other] = await connect(server, 2)
+    [js, other] = await connect_contexts(server, 2)
     await fill(js, "KEEP", 20)
     reader = await js.pull_subscribe("KEEP.>", "d", config=ConsumerConfig(ack_wait=1))
     taken = await reader.fetch(10, timeout=TIMEOUT_S)
@@ -300,7 +279,7 @@ async def test_durable_consumers_go_on_after_a_restart(start, connect):
         await context._nc.close()
     server.stop()
     server.start_again()
-    [js] = await connect(server, 1)
+    [js] = await connect_contexts(server, 1)
     for old in before:
         new = await js.consumer_info("KEEP", old.name)
         assert (new.config, new.created, new.num_pending, new.num_ack_pending) == (
@@ -325,10 +304,12 @@ async def test_durable_consumers_go_on_after_a_restart(start, connect):
 
 
 @pytest.mark.servers("midge-2", "midge-4")
-async def test_killed_workers_forget_no_acknowledgement(start, connect):
+async def test_killed_workers_forget_no_acknowledgement(start, connect_contexts):
     """Readers only wait while the stream's worker is replaced; nothing acknowledged is delivered again."""
     server = start(jetstream=True)
-    contexts = await connect(server, max_reconnect_attempts=-1, reconnect_time_wait=0.05)
+    contexts = await connect_contexts(
+        server, CONNECTIONS, max_reconnect_attempts=-1, reconnect_time_wait=0.05
+    )
     await fill(contexts[0], "KILL", 100)
     # Longer than a reader keeps a message: it comes to two of them only if an acknowledgement was lost.
     config = ConsumerConfig(durable_name="d", ack_policy=AckPolicy.EXPLICIT, ack_wait=5)
@@ -371,8 +352,8 @@ async def test_killed_workers_forget_no_acknowledgement(start, connect):
 # ---- key-value and object store
 
 
-async def test_key_value_store_watches_keys_and_keeps_their_history(server, connect):
-    first, second = await connect(server, 2)
+async def test_key_value_store_watches_keys_and_keeps_their_history(jetstream_server, connect_contexts):
+    first, second = await connect_contexts(jetstream_server, 2)
     bucket = await first.create_key_value(bucket="WATCH", history=5)
     same = await second.key_value("WATCH")
     for number in range(3):
@@ -397,8 +378,8 @@ async def test_key_value_store_watches_keys_and_keeps_their_history(server, conn
         await same.get("a")
 
 
-async def test_object_store_gives_back_what_was_put(server, connect):
-    first, second = await connect(server, 2)
+async def test_object_store_gives_back_what_was_put(jetstream_server, connect_contexts):
+    first, second = await connect_contexts(jetstream_server, 2)
     store = await first.create_object_store("OBJECTS")
     content = bytes(range(256)) * 4096 * 3
     await store.put("large", io.BytesIO(content))

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 import nats
 import nats.errors
 import pytest
-from support.broker import Broker
 from support.wait import wait_until_async
 
 pytestmark = [
@@ -20,14 +19,6 @@ pytestmark = [
 
 # nats-server asks for an origin that is not there every ten seconds and more.
 TIMEOUT_S = 60
-
-
-@pytest.fixture(scope="module")
-def server(kind, tmp_path_factory):
-    """A broker with JetStream, shared by the tests of this file: each uses streams of its own."""
-    broker = Broker(kind, tmp_path_factory.mktemp(kind), jetstream=True)
-    yield broker
-    broker.stop()
 
 
 class Api:
@@ -105,8 +96,8 @@ def connect(cleanup):
     return connect_one
 
 
-async def test_a_mirror_has_the_same_sequences_times_subjects_and_headers(server, connect):
-    api = await connect(server)
+async def test_a_mirror_has_the_same_sequences_times_subjects_and_headers(jetstream_server, connect):
+    api = await connect(jetstream_server)
     await api.create("SAMEO", subjects=["same.>"])
     await api.publish("same.a", "same.b", headers={"X": "y", "Nats-Msg-Id": "1"})
     await api.publish("same.c", "same.d", "same.e", headers={"Nats-Expected-Stream": "SAMEO"})
@@ -121,8 +112,8 @@ async def test_a_mirror_has_the_same_sequences_times_subjects_and_headers(server
     await api.until("SAMEM", 4, 1, 5)
 
 
-async def test_mirrors_take_what_filters_transforms_and_starts_let_through(server, connect):
-    api = await connect(server)
+async def test_mirrors_take_what_filters_transforms_and_starts_let_through(jetstream_server, connect):
+    api = await connect(jetstream_server)
     await api.create("STARTO", subjects=["start.*"])
     await api.publish("start.a", "start.b")
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
@@ -144,8 +135,8 @@ async def test_mirrors_take_what_filters_transforms_and_starts_let_through(serve
     assert await api.state("STARTFILTER") == (2, 2, 4)
 
 
-async def test_sources_say_where_a_message_is_from(server, connect):
-    api = await connect(server)
+async def test_sources_say_where_a_message_is_from(jetstream_server, connect):
+    api = await connect(jetstream_server)
     await api.create("FROMA", subjects=["froma.>"])
     await api.create("FROMB", subjects=["fromb.*"])
     await api.publish("froma.1", "fromb.1", "fromb.2", "froma.2")
@@ -171,8 +162,8 @@ async def test_sources_say_where_a_message_is_from(server, connect):
     assert (await api.js.get_msg("INTO1", 3)).headers is None
 
 
-async def test_a_work_queue_gives_its_messages_away(server, connect):
-    api = await connect(server)
+async def test_a_work_queue_gives_its_messages_away(jetstream_server, connect):
+    api = await connect(jetstream_server)
     await api.create("WORK", subjects=["work.*"], retention="workqueue")
     await api.publish("work.a", "work.b", "work.a")
     await api.create("WORKS", sources=[{"name": "WORK", "filter_subject": "work.a"}])
@@ -183,8 +174,8 @@ async def test_a_work_queue_gives_its_messages_away(server, connect):
     await api.until("WORK", 1, 2, 4)
 
 
-async def test_a_mirror_is_interest(server, connect):
-    api = await connect(server)
+async def test_a_mirror_is_interest(jetstream_server, connect):
+    api = await connect(jetstream_server)
     await api.create("CARE", subjects=["care.*"], retention="interest")
     await api.create("CAREM", mirror={"name": "CARE"})
     await api.create("CARES", sources=[{"name": "CARE", "filter_subject": "care.b"}])
@@ -204,8 +195,8 @@ async def test_a_mirror_is_interest(server, connect):
     assert await api.state("CARE") == (2, 3, 4)
 
 
-async def test_information_names_the_origins(server, connect):
-    api = await connect(server)
+async def test_information_names_the_origins(jetstream_server, connect):
+    api = await connect(jetstream_server)
     await api.create("TOLD", subjects=["told.*"])
     await api.publish("told.a", "told.b", "told.a")
     await api.create("TOLDM", mirror={"name": "TOLD"})
@@ -236,8 +227,8 @@ async def test_information_names_the_origins(server, connect):
     assert (await api.call("CONSUMER.NAMES.TOLD"))["consumers"] == []
 
 
-async def test_origins_may_come_late_be_purged_and_be_made_anew(server, connect):
-    api = await connect(server)
+async def test_origins_may_come_late_be_purged_and_be_made_anew(jetstream_server, connect):
+    api = await connect(jetstream_server)
     await api.create("LATEM", mirror={"name": "LATE"})
     await api.create("LATES", sources=[{"name": "LATE"}])
     await api.create("LATE", subjects=["late.*"])
@@ -262,9 +253,9 @@ async def test_origins_may_come_late_be_purged_and_be_made_anew(server, connect)
 
 
 @pytest.mark.servers("midge-1", "midge-2", "midge-4")
-async def test_a_mirror_answers_direct_gets_for_an_origin_that_is_gone(server, connect):
+async def test_a_mirror_answers_direct_gets_for_an_origin_that_is_gone(jetstream_server, connect):
     """Where both are there nats-server lets either answer; here it is the origin."""
-    api = await connect(server)
+    api = await connect(jetstream_server)
     await api.create("NEAR", subjects=["near"], allow_direct=True)
     await api.publish("near")
     await api.create("NEARM", mirror={"name": "NEAR"}, mirror_direct=True)
@@ -284,8 +275,8 @@ async def test_a_mirror_answers_direct_gets_for_an_origin_that_is_gone(server, c
     assert name == "NEARM"
 
 
-async def test_a_mirror_becomes_a_stream_of_its_own(server, connect):
-    api = await connect(server)
+async def test_a_mirror_becomes_a_stream_of_its_own(jetstream_server, connect):
+    api = await connect(jetstream_server)
     await api.create("PROMO", subjects=["promo"])
     await api.publish("promo")
     config = (await api.create("PROMM", mirror={"name": "PROMO"}))["config"]
@@ -297,8 +288,8 @@ async def test_a_mirror_becomes_a_stream_of_its_own(server, connect):
     assert await api.state("PROMM") == (2, 1, 2)
 
 
-async def test_sources_come_and_go_with_the_configuration(server, connect):
-    api = await connect(server)
+async def test_sources_come_and_go_with_the_configuration(jetstream_server, connect):
+    api = await connect(jetstream_server)
     for name in ("COMEA", "COMEB"):
         await api.create(name, subjects=[name.lower()])
         await api.publish(name.lower())
@@ -314,8 +305,8 @@ async def test_sources_come_and_go_with_the_configuration(server, connect):
     assert (await api.source_headers("COME"))[3] == "COMEA 2 > > comea"
 
 
-async def test_counters_add_up_what_their_sources_say(server, connect):
-    api = await connect(server)
+async def test_counters_add_up_what_their_sources_say(jetstream_server, connect):
+    api = await connect(jetstream_server)
     for name in ("SUMA", "SUMB"):
         await api.create(name, subjects=[f"{name.lower()}.x"], allow_msg_counter=True)
     sources = [

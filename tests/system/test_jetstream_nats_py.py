@@ -6,18 +6,10 @@ import nats
 import nats.js.errors
 import pytest
 from nats.js import api
-from support.broker import Broker
 
 pytestmark = pytest.mark.servers("midge-1", "midge-2", "midge-4", "nats-server")
 
 TIMEOUT_S = 20
-
-
-@pytest.fixture(scope="module")
-def jetstream_server(kind, tmp_path_factory):
-    broker = Broker(kind, tmp_path_factory.mktemp(kind), jetstream=True)
-    yield broker
-    broker.stop()
 
 
 @pytest.fixture

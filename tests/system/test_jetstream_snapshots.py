@@ -19,21 +19,6 @@ from workers.jetstream.archive.archive import write
 STATE_KEYS = ("messages", "bytes", "first_seq", "first_ts", "last_seq", "num_subjects", "num_deleted")
 
 
-@pytest.fixture(scope="module")
-def oracle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    broker = Broker("nats-server", tmp_path_factory.mktemp("oracle"), jetstream=True)
-    yield broker
-    broker.stop()
-
-
-@pytest.fixture(scope="module")
-def jetstream(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """A broker with JetStream, shared: each test uses streams of its own."""
-    broker = Broker(kind, tmp_path_factory.mktemp(kind), jetstream=True)
-    yield broker
-    broker.stop()
-
-
 @pytest.fixture
 def ask() -> Iterator[Callable[[Broker], JetStreamClient]]:
     """A function that connects to a broker's JetStream."""
@@ -67,45 +52,47 @@ def state_of(answer: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.servers("midge-1", "midge-2")
 @pytest.mark.parametrize("storage", ["file", "memory"])
 def test_a_backup_goes_from_nats_server_to_midge_and_back(
-    oracle: Broker,
-    jetstream: Broker,
+    jetstream_oracle: Broker,
+    jetstream_server: Broker,
     ask: Callable[[Broker], JetStreamClient],
     storage: str,
 ) -> None:
     """Messages, sequences, times and gaps are the same after both ways."""
-    there, here = ask(oracle), ask(jetstream)
-    stream = f"WAY-{storage}-{jetstream.kind}"
+    there, here = ask(jetstream_oracle), ask(jetstream_server)
+    stream = f"WAY-{storage}-{jetstream_server.kind}"
     fill(there, stream, storage=storage)
-    first = back_up(oracle, there, stream)
+    first = back_up(jetstream_oracle, there, stream)
     config = first.answer["config"]
     restored = restore(here, stream, first.data, **{**config, "name": stream})
     assert "error" not in restored, restored
     assert restored["type"] == "io.nats.jetstream.api.v1.stream_create_response"
     assert state_of(restored) == state_of(first.answer)
     assert restored["config"]["subjects"] == [f"{stream}.>"]
-    second = back_up(jetstream, here, stream, chunk_size=2000)
+    second = back_up(jetstream_server, here, stream, chunk_size=2000)
     assert contents(second.data, stream)[2] == contents(first.data, stream)[2]
     assert second.answer["config"] == config
     there.api(f"STREAM.DELETE.{stream}")
     back = restore(there, stream, second.data, **config)
     assert "error" not in back, back
     assert state_of(back) == state_of(first.answer)
-    assert contents(back_up(oracle, there, stream).data, stream)[2] == contents(first.data, stream)[2]
+    assert (
+        contents(back_up(jetstream_oracle, there, stream).data, stream)[2] == contents(first.data, stream)[2]
+    )
     # The restored stream is a stream like any other.
     assert here.publish(f"{stream}.new", b"next")["seq"] == first.answer["state"]["last_seq"] + 1
 
 
 @pytest.mark.servers("midge-1", "midge-2")
 def test_a_restored_stream_is_still_there_after_a_start(
-    oracle: Broker,
+    jetstream_oracle: Broker,
     ask: Callable[[Broker], JetStreamClient],
     start: Callable[..., Broker],
 ) -> None:
-    there = ask(oracle)
+    there = ask(jetstream_oracle)
     broker = start(jetstream=True)
     stream = f"KEEP-{broker.kind}"
     fill(there, stream)
-    backup = back_up(oracle, there, stream)
+    backup = back_up(jetstream_oracle, there, stream)
     here = ask(broker)
     before = restore(here, stream, backup.data, subjects=[f"{stream}.>"])
     begun = here.api("STREAM.RESTORE.HALF", {"config": {"name": "HALF"}, "state": {}})
@@ -145,10 +132,10 @@ def test_a_stop_does_not_wait_for_backups_and_restores(
 
 @pytest.mark.servers("midge-1", "midge-2")
 def test_the_files_of_an_older_server_are_restored(
-    tmp_path: Path, jetstream: Broker, ask: Callable[[Broker], JetStreamClient]
+    tmp_path: Path, jetstream_server: Broker, ask: Callable[[Broker], JetStreamClient]
 ) -> None:
     """Before 2.15 a backup is a tar file of the stream's directory; here one is made of nats-server's own."""
-    stream = f"OLDER-{jetstream.kind}"
+    stream = f"OLDER-{jetstream_server.kind}"
     broker = Broker("nats-server", tmp_path, jetstream=True, store_dir=str(tmp_path / "store"))
     there = ask(broker)
     fill(there, stream, max_msgs=200)
@@ -163,19 +150,19 @@ def test_the_files_of_an_older_server_are_restored(
     blocks = sorted(root.glob("msgs/*.blk"), key=lambda path: int(path.stem))
     paths = [root / "meta.inf", root / "meta.sum", *blocks, root / "msgs/index.db", *root.glob("obs/c/*")]
     data = framed(tar({str(path.relative_to(root)): path.read_bytes() for path in paths}))
-    restored = restore(ask(jetstream), stream, data, subjects=[f"{stream}.>"], max_msgs=200)
+    restored = restore(ask(jetstream_server), stream, data, subjects=[f"{stream}.>"], max_msgs=200)
     assert "error" not in restored, restored
     assert state_of(restored) == state_of(expected)
-    backup = back_up(jetstream, ask(jetstream), stream)
+    backup = back_up(jetstream_server, ask(jetstream_server), stream)
     assert contents(backup.data, stream)[2] == messages
 
 
 @pytest.mark.servers("nats-server")
 def test_consumers_and_repeats_of_nats_server_are_read(
-    jetstream: Broker, ask: Callable[[Broker], JetStreamClient]
+    jetstream_server: Broker, ask: Callable[[Broker], JetStreamClient]
 ) -> None:
     """Its encoder uses what plain Snappy does not have."""
-    client = ask(jetstream)
+    client = ask(jetstream_server)
     client.create("REPEATS", subjects=["REPEATS"])
     random = Random(1)
     lines = [random.randbytes(60) for _ in range(20)]
@@ -186,22 +173,22 @@ def test_consumers_and_repeats_of_nats_server_are_read(
         "CONSUMER.DURABLE.CREATE.REPEATS.c",
         {"stream_name": "REPEATS", "config": {"durable_name": "c", "ack_policy": "explicit"}},
     )
-    backup = back_up(jetstream, client, "REPEATS")
+    backup = back_up(jetstream_server, client, "REPEATS")
     facts, consumers, messages = contents(backup.data, "REPEATS")
     assert len(backup.data) < sum(map(len, payloads)) / 4
     assert [message.payload for message in messages] == payloads
     assert (facts.first_sequence, facts.last_sequence, facts.consumer_count) == (1, 400, 1)
     assert [consumer.name for consumer in consumers] == ["c"]
-    assert contents(back_up(jetstream, client, "REPEATS", no_consumers=True).data, "REPEATS")[1] == []
+    assert contents(back_up(jetstream_server, client, "REPEATS", no_consumers=True).data, "REPEATS")[1] == []
 
 
 def test_chunks_are_numbered_and_the_last_one_says_so(
-    jetstream: Broker, ask: Callable[[Broker], JetStreamClient]
+    jetstream_server: Broker, ask: Callable[[Broker], JetStreamClient]
 ) -> None:
-    client = ask(jetstream)
-    stream = f"CHUNKS-{jetstream.kind}"
+    client = ask(jetstream_server)
+    stream = f"CHUNKS-{jetstream_server.kind}"
     fill(client, stream, 20)
-    backup = back_up(jetstream, client, stream, chunk_size=1)
+    backup = back_up(jetstream_server, client, stream, chunk_size=1)
     *whole, rest, end = backup.chunks
     assert len(whole) > 5
     for index, chunk in enumerate(whole, 1):
@@ -213,20 +200,20 @@ def test_chunks_are_numbered_and_the_last_one_says_so(
     assert (rest.reply, rest.headers) == ("", b"")
     assert 0 < len(rest.payload) < 1024
     assert (end.reply, end.headers) == ("", b"NATS/1.0 204\r\n\r\n")
-    small = back_up(jetstream, client, stream)
+    small = back_up(jetstream_server, client, stream)
     assert [(chunk.reply, chunk.headers) for chunk in small.chunks] == [("", b""), ("", b"")]
     assert small.answer["type"] == "io.nats.jetstream.api.v1.stream_snapshot_response"
     assert set(small.answer) == {"type", "config", "state"}
 
 
 def test_a_window_holds_chunks_back_until_they_are_acknowledged(
-    jetstream: Broker, ask: Callable[[Broker], JetStreamClient]
+    jetstream_server: Broker, ask: Callable[[Broker], JetStreamClient]
 ) -> None:
-    client = ask(jetstream)
-    stream = f"WINDOW-{jetstream.kind}"
+    client = ask(jetstream_server)
+    stream = f"WINDOW-{jetstream_server.kind}"
     fill(client, stream, 30)
-    receiver = ask(jetstream).client
-    inbox = f"_WINDOW.{jetstream.kind}"
+    receiver = ask(jetstream_server).client
+    inbox = f"_WINDOW.{jetstream_server.kind}"
     receiver.send(f"SUB {inbox} 9\r\n".encode())
     receiver.fence()
     request = {"deliver_subject": inbox, "chunk_size": 1024, "window_size": 3000}
@@ -241,18 +228,18 @@ def test_a_window_holds_chunks_back_until_they_are_acknowledged(
 
 
 def test_a_receiver_that_goes_away_ends_the_backup(
-    jetstream: Broker, ask: Callable[[Broker], JetStreamClient]
+    jetstream_server: Broker, ask: Callable[[Broker], JetStreamClient]
 ) -> None:
-    client = ask(jetstream)
-    stream = f"GONE-{jetstream.kind}"
+    client = ask(jetstream_server)
+    stream = f"GONE-{jetstream_server.kind}"
     fill(client, stream, 30)
-    events = ask(jetstream).client
+    events = ask(jetstream_server).client
     events.send(f"SUB $JS.EVENT.ADVISORY.STREAM.SNAPSHOT_COMPLETE.{stream} 9\r\n".encode())
     events.fence()
-    receiver = connected(jetstream)
-    receiver.send(f"SUB _GONE.{jetstream.kind} 9\r\n".encode())
+    receiver = connected(jetstream_server)
+    receiver.send(f"SUB _GONE.{jetstream_server.kind} 9\r\n".encode())
     receiver.fence()
-    request = {"deliver_subject": f"_GONE.{jetstream.kind}", "chunk_size": 1024, "window_size": 1}
+    request = {"deliver_subject": f"_GONE.{jetstream_server.kind}", "chunk_size": 1024, "window_size": 1}
     client.api(f"STREAM.SNAPSHOT.{stream}", request)
     next_chunk(receiver)
     receiver.close()
@@ -285,11 +272,11 @@ REFUSALS: list[tuple[str, bytes, int]] = [
 
 @pytest.mark.parametrize(("call", "body", "code"), REFUSALS)
 def test_requests_are_refused(
-    jetstream: Broker, ask: Callable[[Broker], JetStreamClient], call: str, body: bytes, code: int
+    jetstream_server: Broker, ask: Callable[[Broker], JetStreamClient], call: str, body: bytes, code: int
 ) -> None:
-    client = ask(jetstream)
-    client.create(f"REFUSE-{jetstream.kind}")
-    names = {"stream": f"REFUSE-{jetstream.kind}", "missing": "NO-SUCH-STREAM"}
+    client = ask(jetstream_server)
+    client.create(f"REFUSE-{jetstream_server.kind}")
+    names = {"stream": f"REFUSE-{jetstream_server.kind}", "missing": "NO-SUCH-STREAM"}
     for key, value in names.items():
         body = body.replace(b"{%b}" % key.encode(), value.encode())
     answer = client.api(call.format(**names), body)
@@ -304,13 +291,13 @@ def small_backup(jetstream: Broker, client: JetStreamClient, stream: str) -> Bac
 
 
 def test_what_is_no_backup_is_refused_at_its_end(
-    jetstream: Broker, ask: Callable[[Broker], JetStreamClient]
+    jetstream_server: Broker, ask: Callable[[Broker], JetStreamClient]
 ) -> None:
-    client = ask(jetstream)
-    data = small_backup(jetstream, client, f"SOUND-{jetstream.kind}").data
+    client = ask(jetstream_server)
+    data = small_backup(jetstream_server, client, f"SOUND-{jetstream_server.kind}").data
     changed = bytearray(data)
     changed[-40] ^= 1
-    name = f"BAD-{jetstream.kind}"
+    name = f"BAD-{jetstream_server.kind}"
     for bad, text in [
         (b"", "restore failed: EOF"),
         (b"garbage" * 100, "restore failed: s2: corrupt input"),
@@ -322,10 +309,10 @@ def test_what_is_no_backup_is_refused_at_its_end(
         assert answer["error"]["err_code"] == 10062, answer
         assert answer["error"]["description"].startswith(text), answer
         assert client.info(name)["error"]["err_code"] == 10059
-    overlapping = restore(client, name, data, subjects=[f"SOUND-{jetstream.kind}.>"])
+    overlapping = restore(client, name, data, subjects=[f"SOUND-{jetstream_server.kind}.>"])
     text = "restore failed: error adding stream: subjects overlap with an existing stream (10065)"
     assert overlapping["error"] == {"code": 500, "err_code": 10062, "description": text}
-    too_early = restore(client, f"EARLY-{jetstream.kind}", data, first_seq=100)
+    too_early = restore(client, f"EARLY-{jetstream_server.kind}", data, first_seq=100)
     text = "restore failed: failed to store message sequence 4: expected sequence does not match store"
     assert too_early["error"] == {"code": 500, "err_code": 10062, "description": text}
     # And what is one goes in after that, whatever follows its end.
@@ -333,11 +320,11 @@ def test_what_is_no_backup_is_refused_at_its_end(
 
 
 def test_a_chunk_without_a_reply_ends_the_restore(
-    jetstream: Broker, ask: Callable[[Broker], JetStreamClient]
+    jetstream_server: Broker, ask: Callable[[Broker], JetStreamClient]
 ) -> None:
-    client = ask(jetstream)
-    events = ask(jetstream).client
-    name = f"SILENT-{jetstream.kind}"
+    client = ask(jetstream_server)
+    events = ask(jetstream_server).client
+    name = f"SILENT-{jetstream_server.kind}"
     events.send(f"SUB $JS.EVENT.ADVISORY.STREAM.RESTORE_COMPLETE.{name} 9\r\n".encode())
     events.fence()
     begun = client.api(f"STREAM.RESTORE.{name}", {"config": {"name": name}, "state": {}})
@@ -355,13 +342,13 @@ def made_up(*messages: tuple[bytes, bytes, bytes]) -> bytes:
 
 
 def test_limits_and_times_to_live_hold_for_what_is_restored(
-    jetstream: Broker, ask: Callable[[Broker], JetStreamClient]
+    jetstream_server: Broker, ask: Callable[[Broker], JetStreamClient]
 ) -> None:
-    client = ask(jetstream)
+    client = ask(jetstream_server)
     number = iter(range(100))
 
     def restored(*messages: tuple[bytes, bytes, bytes], **config: object) -> dict[str, Any]:
-        return restore(client, f"LIMITS-{next(number)}-{jetstream.kind}", made_up(*messages), **config)
+        return restore(client, f"LIMITS-{next(number)}-{jetstream_server.kind}", made_up(*messages), **config)
 
     plain = [(b"a.%d" % index, b"", b"x" * 100) for index in range(6)]
     state = restored(*plain, max_msgs=2)["state"]
@@ -384,9 +371,9 @@ def test_limits_and_times_to_live_hold_for_what_is_restored(
 
 @pytest.mark.servers("midge-1")
 def test_a_subject_that_clients_cannot_be_sent_is_refused(
-    jetstream: Broker, ask: Callable[[Broker], JetStreamClient]
+    jetstream_server: Broker, ask: Callable[[Broker], JetStreamClient]
 ) -> None:
-    client = ask(jetstream)
+    client = ask(jetstream_server)
     for subject in (b"a b", b"a\r\nPING", b"a..b", b".", b"x" * 70_000):
         refused = restore(client, "SUBJECTS", made_up((subject, b"", b"")))
         assert refused["error"]["err_code"] == 10062, refused
@@ -395,32 +382,32 @@ def test_a_subject_that_clients_cannot_be_sent_is_refused(
 
 @pytest.mark.servers("midge-1", "midge-2")
 def test_a_restore_that_stalls_is_forgotten(
-    jetstream: Broker, ask: Callable[[Broker], JetStreamClient]
+    jetstream_server: Broker, ask: Callable[[Broker], JetStreamClient]
 ) -> None:
-    client = ask(jetstream)
-    data = small_backup(jetstream, client, f"FROM-{jetstream.kind}").data
-    name = f"STALL-{jetstream.kind}"
+    client = ask(jetstream_server)
+    data = small_backup(jetstream_server, client, f"FROM-{jetstream_server.kind}").data
+    name = f"STALL-{jetstream_server.kind}"
     begun = client.api(f"STREAM.RESTORE.{name}", {"config": {"name": name}, "state": {}})
     client.ask(begun["deliver_subject"], data[:-10])
     text = f"restore for stream '$G > {name}' is stalled"
-    wait_until(lambda: text in jetstream.log(), "the restore to stall")
+    wait_until(lambda: text in jetstream_server.log(), "the restore to stall")
     assert client.ask(begun["deliver_subject"], data[-10:])[0].status == 503
     assert client.info(name)["error"]["err_code"] == 10059
     assert "error" not in restore(client, name, data)
 
 
 def test_advisories_tell_of_backups_and_restores(
-    jetstream: Broker, ask: Callable[[Broker], JetStreamClient]
+    jetstream_server: Broker, ask: Callable[[Broker], JetStreamClient]
 ) -> None:
-    client = ask(jetstream)
-    stream, name = f"TOLD-{jetstream.kind}", f"TOLD2-{jetstream.kind}"
+    client = ask(jetstream_server)
+    stream, name = f"TOLD-{jetstream_server.kind}", f"TOLD2-{jetstream_server.kind}"
     fill(client, stream, 20)
-    events = ask(jetstream).client
+    events = ask(jetstream_server).client
     kinds = ("SNAPSHOT_CREATE", "SNAPSHOT_COMPLETE", "RESTORE_CREATE", "RESTORE_COMPLETE")
     for sid, kind in enumerate(kinds, 10):
         events.send(f"SUB $JS.EVENT.ADVISORY.STREAM.{kind}.* {sid}\r\n".encode())
     events.fence()
-    backup = back_up(jetstream, client, stream)
+    backup = back_up(jetstream_server, client, stream)
     restore(client, name, backup.data)
     told = [json.loads(next_chunk(events).payload) for _ in range(4)]
     assert [event["type"] for event in told] == [

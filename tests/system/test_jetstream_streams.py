@@ -10,7 +10,6 @@ import nats.errors
 import pytest
 from nats.js.api import RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import BadRequestError, KeyWrongLastSequenceError, NotFoundError
-from support.broker import Broker
 from support.nats_py import settle
 from support.wait import wait_until_async
 
@@ -24,30 +23,8 @@ CONNECTIONS = 8
 TIMEOUT_S = 20
 
 
-@pytest.fixture(scope="module")
-def server(kind, tmp_path_factory):
-    """A broker with JetStream, shared by the tests of this file: each uses streams of its own."""
-    broker = Broker(kind, tmp_path_factory.mktemp(kind), jetstream=True)
-    yield broker
-    broker.stop()
-
-
-@pytest.fixture
-def connect(cleanup):
-    """A function that connects some clients, on all workers if there are several."""
-
-    async def connect_some(server, count=CONNECTIONS, **options):
-        connections = []
-        for _ in range(count):
-            connections.append(await nats.connect(server.url, **options))
-            cleanup.push_async_callback(connections[-1].close)
-        return [connection.jetstream(timeout=TIMEOUT_S) for connection in connections]
-
-    return connect_some
-
-
-async def test_any_connection_makes_fills_reads_and_deletes_streams(server, connect):
-    contexts = await connect(server)
+async def test_any_connection_makes_fills_reads_and_deletes_streams(jetstream_server, connect_contexts):
+    contexts = await connect_contexts(jetstream_server, CONNECTIONS)
     for number, js in enumerate(contexts):
         other = contexts[number - 1]
         name = f"ANY{number}"
@@ -67,16 +44,16 @@ async def test_any_connection_makes_fills_reads_and_deletes_streams(server, conn
             await other.stream_info(name)
 
 
-async def test_stream_of_a_subject_is_found(server, connect):
-    first, second = await connect(server, 2)
+async def test_stream_of_a_subject_is_found(jetstream_server, connect_contexts):
+    first, second = await connect_contexts(jetstream_server, 2)
     await first.add_stream(name="FIND", subjects=["find.>"])
     assert await second.find_stream_name_by_subject("find.me") == "FIND"
     with pytest.raises(NotFoundError):
         await second.find_stream_name_by_subject("lost.me")
 
 
-async def test_lists_page_through_many_streams(server, connect):
-    [js, other] = await connect(server, 2)
+async def test_lists_page_through_many_streams(jetstream_server, connect_contexts):
+    [js, other] = await connect_contexts(jetstream_server, 2)
     names = [f"PAGE{number:03}" for number in range(300)]
     await asyncio.gather(*(js.add_stream(name=name, subjects=[name]) for name in names))
     first = [info.config.name for info in await other.streams_info(offset=0)]
@@ -86,8 +63,8 @@ async def test_lists_page_through_many_streams(server, connect):
     await asyncio.gather(*(other.delete_stream(name) for name in names))
 
 
-async def test_an_update_changes_limits_and_subjects(server, connect):
-    first, second = await connect(server, 2)
+async def test_an_update_changes_limits_and_subjects(jetstream_server, connect_contexts):
+    first, second = await connect_contexts(jetstream_server, 2)
     made = await first.add_stream(name="UPDATE", subjects=["update.a", "update.b"])
     for _ in range(5):
         await first.publish("update.a", b"x")
@@ -102,8 +79,8 @@ async def test_an_update_changes_limits_and_subjects(server, connect):
     assert (await second.publish("update.b", b"x")).seq == 6
 
 
-async def test_refusals_are_nats_servers(server, connect):
-    first, second = await connect(server, 2)
+async def test_refusals_are_nats_servers(jetstream_server, connect_contexts):
+    first, second = await connect_contexts(jetstream_server, 2)
     await first.add_stream(name="REFUSE", subjects=["refuse.>"])
     for config, code in (
         (StreamConfig(name="REFUSE", subjects=["refuse.other"]), 10058),
@@ -122,8 +99,8 @@ async def test_refusals_are_nats_servers(server, connect):
     assert wrong.value.err_code == 10071
 
 
-async def test_purge_and_delete_take_messages_out(server, connect):
-    first, second = await connect(server, 2)
+async def test_purge_and_delete_take_messages_out(jetstream_server, connect_contexts):
+    first, second = await connect_contexts(jetstream_server, 2)
     await first.add_stream(name="PURGE", subjects=["purge.*"])
     for number in range(10):
         await first.publish(f"purge.{number % 2}", b"x")
@@ -137,8 +114,8 @@ async def test_purge_and_delete_take_messages_out(server, connect):
 
 
 @pytest.mark.parametrize("storage", [StorageType.FILE, StorageType.MEMORY])
-async def test_key_value_bucket_keeps_the_last_of_every_key(server, connect, storage):
-    contexts = await connect(server)
+async def test_key_value_bucket_keeps_the_last_of_every_key(jetstream_server, connect_contexts, storage):
+    contexts = await connect_contexts(jetstream_server, CONNECTIONS)
     bucket = f"bucket-{storage.value}"
     store = await contexts[0].create_key_value(bucket=bucket, history=3, storage=storage)
     for number, js in enumerate(contexts):
@@ -155,8 +132,8 @@ async def test_key_value_bucket_keeps_the_last_of_every_key(server, connect, sto
     assert await contexts[1].delete_key_value(bucket)
 
 
-async def test_many_publishers_at_once_get_every_sequence_once(server, connect):
-    contexts = await connect(server)
+async def test_many_publishers_at_once_get_every_sequence_once(jetstream_server, connect_contexts):
+    contexts = await connect_contexts(jetstream_server, CONNECTIONS)
     await contexts[0].add_stream(name="MANY", subjects=["many.*"])
 
     async def publish(js, number):
@@ -169,15 +146,15 @@ async def test_many_publishers_at_once_get_every_sequence_once(server, connect):
     assert found == list(range(1, 100 * CONNECTIONS + 1))
 
 
-async def test_a_work_queue_stream_keeps_what_nobody_takes(server, connect):
-    [js] = await connect(server, 1)
+async def test_a_work_queue_stream_keeps_what_nobody_takes(jetstream_server, connect_contexts):
+    [js] = await connect_contexts(jetstream_server, 1)
     await js.add_stream(name="QUEUE", subjects=["queue"], retention=RetentionPolicy.WORK_QUEUE)
     await js.publish("queue", b"x")
     assert (await js.stream_info("QUEUE")).state.messages == 1
 
 
-async def test_advisories_reach_whoever_listens(server, connect):
-    first, second = await connect(server, 2, name="advised")
+async def test_advisories_reach_whoever_listens(jetstream_server, connect_contexts):
+    first, second = await connect_contexts(jetstream_server, 2, name="advised")
     heard = []
 
     async def hear(message):
@@ -200,9 +177,9 @@ async def test_advisories_reach_whoever_listens(server, connect):
     }
 
 
-async def test_streams_survive_a_restart(start, connect):
+async def test_streams_survive_a_restart(start, connect_contexts):
     server = start(jetstream=True)
-    contexts = await connect(server, 4)
+    contexts = await connect_contexts(server, 4)
     for number, js in enumerate(contexts):
         await js.add_stream(name=f"KEEP{number}", subjects=[f"keep{number}"], max_msgs=50)
         for _ in range(60):
@@ -212,7 +189,7 @@ async def test_streams_survive_a_restart(start, connect):
         await js._nc.close()
     server.stop()
     server.start_again()
-    contexts = await connect(server, 4)
+    contexts = await connect_contexts(server, 4)
     for number, js in enumerate(contexts):
         after = await js.stream_info(f"KEEP{number}")
         assert (after.config, after.state, after.created) == (
@@ -226,10 +203,12 @@ async def test_streams_survive_a_restart(start, connect):
 
 
 @pytest.mark.servers("midge-2", "midge-4")
-async def test_a_killed_worker_comes_back_with_its_streams_and_nothing_is_lost(start, connect):
+async def test_a_killed_worker_comes_back_with_its_streams_and_nothing_is_lost(start, connect_contexts):
     """Publishers and administrators on other workers only wait; those of the dead worker reconnect."""
     server = start(jetstream=True)
-    contexts = await connect(server, max_reconnect_attempts=-1, reconnect_time_wait=0.05)
+    contexts = await connect_contexts(
+        server, CONNECTIONS, max_reconnect_attempts=-1, reconnect_time_wait=0.05
+    )
     for number in range(CONNECTIONS):
         await contexts[0].add_stream(name=f"KILL{number}", subjects=[f"kill{number}"])
 

@@ -6,7 +6,6 @@ import json
 import nats
 import pytest
 from nats.js.api import ConsumerConfig
-from support.broker import Broker
 
 pytestmark = pytest.mark.servers("midge-1", "midge-2", "nats-server")
 
@@ -15,19 +14,12 @@ FLOW_MESSAGES = 160
 FLOW_MESSAGE_BYTES = 500_000
 
 
-@pytest.fixture(scope="module")
-def server(kind, tmp_path_factory):
-    broker = Broker(kind, tmp_path_factory.mktemp(kind), jetstream=True)
-    yield broker
-    broker.stop()
-
-
 @pytest.fixture
-def connect(server, cleanup):
+def connect(jetstream_server, cleanup):
     """A function that returns a connection, closed after the test."""
 
     async def connect_one():
-        connection = await nats.connect(server.url)
+        connection = await nats.connect(jetstream_server.url)
         cleanup.push_async_callback(connection.close)
         return connection
 
