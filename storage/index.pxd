@@ -41,6 +41,9 @@ cdef class Segment:
     cdef int cut(self, uint32_t rows) except -1
     cdef inline bint is_dead(self, uint32_t row) noexcept:
         return self.dead != NULL and (row >> 6) < self.dead_words and (self.dead[row >> 6] >> (row & 63)) & 1
+    cdef inline bint ends_behind(self, uint64_t sequence) noexcept:
+        """Tell whether the last row is at or after `sequence`."""
+        return self.base + self.rows > sequence
     cdef uint32_t row_at(self, int64_t timestamp_ns) noexcept
     cdef uint32_t next_live_row(self, uint32_t row) noexcept
     cdef long long last_live_row(self, uint32_t row) noexcept
@@ -50,6 +53,7 @@ cdef class StreamIndex:
     cdef readonly SubjectTable subjects
     cdef readonly list segments         # of Segment, oldest first; the last is hot
     cdef Segment hot
+    cdef Py_ssize_t near                # index of the segment that segment_index found last
     cdef object backing                 # makes and removes logs, loads columns
     cdef readonly uint64_t first_sequence
     cdef readonly uint64_t last_sequence
@@ -74,4 +78,13 @@ cdef class StreamIndex:
     cdef uint64_t first_of(self, uint32_t id) except? 0
     cdef int forget_all(self, uint64_t first) except -1
     cdef bint is_live_of(self, uint32_t id, uint64_t sequence) except -1
-    cdef Py_ssize_t segment_index(self, uint64_t sequence) noexcept
+    cdef inline Py_ssize_t segment_index(self, uint64_t sequence) noexcept:
+        """Return the index of the first segment whose last row is at or after `sequence`."""
+        cdef Segment segment
+        if self.near < len(self.segments):
+            # Most look-ups are about where the last one was.
+            segment = <Segment>self.segments[self.near]
+            if segment.base <= sequence and segment.ends_behind(sequence):
+                return self.near
+        return self.find_segment(sequence)
+    cdef Py_ssize_t find_segment(self, uint64_t sequence) noexcept

@@ -247,22 +247,12 @@ cdef class StreamIndex:
 
     cdef Segment segment_of(self, uint64_t sequence):
         """Return the segment with a row for `sequence`, or None."""
-        cdef Py_ssize_t low = 0
-        cdef Py_ssize_t high = len(self.segments)
-        cdef Py_ssize_t middle
-        cdef Segment segment = self.hot
-        if segment is not None and sequence >= segment.base:
-            return segment if sequence - segment.base < segment.rows else None
-        while low < high:
-            middle = (low + high) // 2
-            if (<Segment>self.segments[middle]).base <= sequence:
-                low = middle + 1
-            else:
-                high = middle
-        if low == 0:
+        cdef Py_ssize_t index = self.segment_index(sequence)
+        cdef Segment segment
+        if index == len(self.segments):
             return None
-        segment = <Segment>self.segments[low - 1]
-        return segment if sequence - segment.base < segment.rows else None
+        segment = <Segment>self.segments[index]
+        return segment if segment.base <= sequence else None
 
     cdef int ensure(self, Segment segment) except -1:
         """Have the columns of a segment in memory."""
@@ -415,19 +405,18 @@ cdef class StreamIndex:
             index += 1
         return self.last_sequence + 1
 
-    cdef Py_ssize_t segment_index(self, uint64_t sequence) noexcept:
-        """Return the index of the first segment whose last row is at or after `sequence`."""
+    cdef Py_ssize_t find_segment(self, uint64_t sequence) noexcept:
+        """Return what segment_index does, by binary search."""
         cdef Py_ssize_t low = 0
         cdef Py_ssize_t high = len(self.segments)
         cdef Py_ssize_t middle
-        cdef Segment segment
         while low < high:
             middle = (low + high) // 2
-            segment = <Segment>self.segments[middle]
-            if segment.base + segment.rows <= sequence:
-                low = middle + 1
-            else:
+            if (<Segment>self.segments[middle]).ends_behind(sequence):
                 high = middle
+            else:
+                low = middle + 1
+        self.near = low
         return low
 
     cdef uint64_t previous_of(self, uint32_t id, uint64_t sequence) except? 0:

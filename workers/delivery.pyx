@@ -39,7 +39,7 @@ from workers.model cimport (
     Sub,
 )
 from workers.letters cimport letter_add
-from workers.octets cimport OCTETS_SLACK, copy_bytes, lowest_bit, must_realloc, same_bytes
+from workers.octets cimport OCTETS_SLACK, copy_bytes, copy_exact, lowest_bit, must_realloc, same_bytes
 from workers.output cimport out_borrow, out_commit, out_pending, out_reserve
 from workers.peers cimport (
     FRAME_MESSAGE,
@@ -94,10 +94,9 @@ cdef uint64_t write_stripped(Plane* plane, Delivery* delivery, const Message* me
     return payload
 
 
-cdef uint64_t write_shown(Plane* plane, Delivery* delivery, const Message* message) noexcept nogil:
-    """Write a message whose subscribers see another subject than the one that it was routed by."""
+cdef uint64_t write_shown_stripped(Plane* plane, Delivery* delivery, const Message* message) noexcept nogil:
+    """Write a message with headers that is shown under another subject to a client that cannot take headers."""
     cdef Delivery shown = delivery[0]
-    cdef Message plain = message[0]
     cdef uint32_t rest = <uint32_t>delivery.prefix_length - 5 - message.subject_length
     cdef uint64_t length = 5 + <uint64_t>message.shown_length + rest
     if length > plane.shown_capacity:
@@ -108,33 +107,45 @@ cdef uint64_t write_shown(Plane* plane, Delivery* delivery, const Message* messa
     memcpy(plane.shown_prefix + 5 + message.shown_length, delivery.prefix + 5 + message.subject_length, rest)
     shown.prefix = plane.shown_prefix
     shown.prefix_length = length
-    plain.shown_length = 0
-    return write_message(plane, &shown, &plain)
+    return write_stripped(plane, &shown, message)
+
+
+cdef inline uint8_t* put_prefix(uint8_t* at, Delivery* delivery, const Message* message) noexcept nogil:
+    """Write `HMSG <subject> <sid> `, or MSG without headers; return its end."""
+    cdef uint32_t skipped = 0 if message.header_size >= 0 else 1
+    cdef uint32_t rest
+    if message.shown_length == 0:
+        copy_bytes(at, delivery.prefix + skipped, delivery.prefix_length - skipped)
+        return at + delivery.prefix_length - skipped
+    # The subject that it was routed by is left out; the one shown lies in memory without slack.
+    memcpy(at, (<const uint8_t*>b"HMSG ") + skipped, 5)
+    at += 5 - skipped
+    copy_exact(at, message.shown, message.shown_length)
+    at += message.shown_length
+    rest = <uint32_t>delivery.prefix_length - 5 - message.subject_length
+    copy_bytes(at, delivery.prefix + 5 + message.subject_length, rest)
+    return at + rest
 
 
 cdef inline uint64_t write_message(Plane* plane, Delivery* delivery, const Message* message) noexcept nogil:
     """Queue the message on the subscriber's output; return its size as counted (headers and payload)."""
-    cdef uint8_t* prefix = delivery.prefix
-    cdef uint64_t prefix_length = delivery.prefix_length
+    cdef uint64_t room = delivery.prefix_length + message.shown_length
     cdef Conn* conn = delivery.conn
+    cdef uint8_t* start
     cdef uint8_t* at
-    if message.shown_length:
-        return write_shown(plane, delivery, message)
-    if message.header_size < 0:
-        prefix += 1
-        prefix_length -= 1
-    elif not conn.flags & CONN_HEADERS:
+    if message.header_size >= 0 and not conn.flags & CONN_HEADERS:
+        if message.shown_length:
+            return write_shown_stripped(plane, delivery, message)
         return write_stripped(plane, delivery, message)
     if message.tail_length >= BORROW_BYTES_MIN and message.may_borrow:
-        at = out_reserve(plane, conn, prefix_length)
-        copy_bytes(at, prefix, prefix_length)
-        out_commit(plane, conn, prefix_length)
+        start = out_reserve(plane, conn, room)
+        out_commit(plane, conn, <size_t>(put_prefix(start, delivery, message) - start))
         out_borrow(plane, conn, message.tail, message.tail_length)
     else:
-        at = out_reserve(plane, conn, prefix_length + message.tail_length)
-        copy_bytes(at, prefix, prefix_length)
-        copy_bytes(at + prefix_length, message.tail, message.tail_length)
-        out_commit(plane, conn, prefix_length + message.tail_length)
+        start = out_reserve(plane, conn, room + message.tail_length)
+        at = put_prefix(start, delivery, message)
+        copy_bytes(at, message.tail, message.tail_length)
+        out_commit(plane, conn, <size_t>(at - start) + message.tail_length)
     return message.size
 
 
@@ -279,6 +290,30 @@ cdef uint32_t deliver(Plane* plane, const Message* message, Route* route) noexce
     if plane.spent_count:
         reap_spent(plane)
     return delivered
+
+
+cdef uint8_t* deliver_begin(Plane* plane, const Message* message, Route* route, uint64_t room) noexcept nogil:
+    """Return where at most `room` bytes of the tail go when one subscription of this worker alone gets the message.
+
+    deliver_end must follow. NULL: it takes `deliver`, with a message that has its tail.
+    """
+    cdef Delivery* delivery = route.plain
+    if route.plain_count != 1 or route.queue_count or route.remote_plain or delivery.sub.max_deliveries \
+            or delivery.conn.flags & (CONN_CLOSING | CONN_BLOCKED | CONN_NO_ECHO | CONN_INTERNAL) \
+            or (message.header_size >= 0 and not delivery.conn.flags & CONN_HEADERS):
+        return NULL
+    room += delivery.prefix_length + message.shown_length
+    return put_prefix(out_reserve(plane, delivery.conn, room), delivery, message)
+
+
+cdef void deliver_end(Plane* plane, const Message* message, Route* route, uint8_t* end) noexcept nogil:
+    """Count the message that deliver_begin began, and that ends here, as delivered."""
+    cdef Conn* conn = route.plain.conn
+    out_commit(plane, conn, <size_t>(end - conn.cursor))
+    route.plain.sub.delivered += 1
+    conn.out_msgs += 1
+    conn.out_bytes += message.size
+    count_deliveries(plane, 1, message)
 
 
 cdef void deliver_no_responders(Plane* plane, const Message* message) noexcept nogil:

@@ -1,7 +1,7 @@
 /* Primitives on byte strings for the data plane: scan, copy, hash, allocate.
  *
- * scan_blanks, same_bytes and copy_bytes may read and write up to OCTETS_SLACK bytes past the end of what they were given; every
- * buffer of the data plane (read arena, partial messages, output chunks) is allocated with that slack.
+ * scan_blanks, same_bytes, copy_bytes and write_decimal may read and write up to OCTETS_SLACK bytes past the end of what they
+ * were given; every buffer of the data plane (read arena, partial messages, output chunks) is allocated with that slack.
  */
 #ifndef MIDGE_WORKERS_OCTETS_H
 #define MIDGE_WORKERS_OCTETS_H
@@ -110,6 +110,66 @@ static inline int same_bytes(const uint8_t *one, const uint8_t *other, size_t le
 #else
     return memcmp(one, other, length) == 0;
 #endif
+}
+
+/* The eight decimal digits of a number below 10^8 as eight bytes 0..9, the first digit lowest: halves of four, of two, of
+ * one, all of a step at once. */
+static inline uint64_t eight_digits(uint32_t number)
+{
+    uint64_t parts = number / 10000 | (uint64_t)(number % 10000) << 32;
+    uint64_t high = (parts * 10486 >> 20) & 0x0000007F0000007FULL;
+    parts = high | (parts - 100 * high) << 16;
+    high = (parts * 103 >> 10) & 0x000F000F000F000FULL;
+    return high | (parts - 10 * high) << 8;
+}
+
+/* Write the last eight decimal digits of a number; return 8. */
+static inline uint32_t write_eight(uint8_t *to, uint64_t number)
+{
+    uint64_t digits = eight_digits((uint32_t)(number % 100000000)) + 0x3030303030303030ULL;
+    memcpy(to, &digits, 8);
+    return 8;
+}
+
+/* Write a number in decimal; return its digits, at most 20. The text needs 8 bytes of slack. */
+static inline uint32_t write_decimal(uint8_t *to, uint64_t number)
+{
+    const uint64_t zeros = 0x3030303030303030ULL;
+    uint32_t length = 0;
+    uint64_t digits;
+    if (number >= 100000000) {
+        length = write_decimal(to, number / 100000000);
+        return length + write_eight(to + length, number);
+    }
+    digits = eight_digits((uint32_t)number);
+    length = number ? (uint32_t)__builtin_ctzll(digits) / 8 : 7;
+    digits = (digits + zeros) >> 8 * length;
+    memcpy(to, &digits, 8);
+    return 8 - length;
+}
+
+/* A number as it was written last, for numbers that mostly stay as they are or go up or down by one. */
+typedef struct {
+    uint64_t number;
+    uint32_t length;                /* 0: none was written */
+    uint8_t text[20 + 8];
+} decimal_memo_t;
+
+/* As write_decimal; the text needs OCTETS_SLACK bytes of slack. */
+static inline uint32_t write_near(uint8_t *to, uint64_t number, decimal_memo_t *memo)
+{
+    uint64_t step = number - memo->number;
+    uint32_t last = memo->length - 1;
+    memo->number = number;
+    if (memo->length == 0 || step + 1 > 2 || (step == 1 && memo->text[last] == '9')
+        || (step == UINT64_MAX && memo->text[last] == '0')) {
+        memo->length = write_decimal(to, number);
+        memcpy(memo->text, to, 24);
+        return memo->length;
+    }
+    memcpy(to, memo->text, 24);
+    to[last] = memo->text[last] = (uint8_t)(memo->text[last] + step);
+    return memo->length;
 }
 
 static inline uint64_t mix64(uint64_t a, uint64_t b)

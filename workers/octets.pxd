@@ -1,5 +1,5 @@
 """Face of octets.h: scan, copy, hash and allocate byte strings."""
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 
 cdef extern from "octets.h" nogil:
@@ -11,6 +11,11 @@ cdef extern from "octets.h" nogil:
     void copy_bytes(uint8_t* to, const uint8_t* source, size_t length)
     void copy_exact(uint8_t* to, const uint8_t* source, size_t length)
     int same_bytes(const uint8_t* one, const uint8_t* other, size_t length)
+    ctypedef struct decimal_memo_t:
+        pass
+    uint32_t write_decimal(uint8_t* to, uint64_t number)
+    uint32_t write_eight(uint8_t* to, uint64_t number)
+    uint32_t write_near(uint8_t* to, uint64_t number, decimal_memo_t* memo)
     uint64_t hash_bytes(const uint8_t* text, size_t length, uint64_t seed)
     void* must_malloc(size_t size)
     void* must_calloc(size_t count, size_t size)

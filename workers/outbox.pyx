@@ -8,9 +8,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy
 
-from workers.delivery cimport deliver
+from workers.delivery cimport deliver, deliver_begin, deliver_end
 from workers.model cimport Message, Plane, Route
-from workers.octets cimport OCTETS_SLACK, must_realloc
+from workers.octets cimport OCTETS_SLACK, must_realloc, write_decimal
 from workers.routes cimport route_get, route_once
 
 
@@ -18,30 +18,9 @@ cdef enum:
     LINE_MAX = 48                  # two numbers, blanks and ends of lines
 
 
-cdef uint32_t write_decimal(uint8_t* at, uint64_t number) noexcept nogil:
-    """Write a number in decimal; return its digits, at most 20."""
-    cdef uint8_t digits[20]
-    cdef uint32_t count = 0, i
-    while True:
-        digits[count] = <uint8_t>(c"0" + number % 10)
-        count += 1
-        number //= 10
-        if number == 0:
-            break
-    for i in range(count):
-        at[i] = digits[count - 1 - i]
-    return count
-
-
-cdef void compose(Plane* plane, Message* message, const uint8_t* reply, uint32_t reply_length, const uint8_t* headers,
-                  uint32_t headers_length, const uint8_t* payload, uint64_t payload_length) noexcept nogil:
-    """Write everything of a message but its subject into Plane.outbox."""
-    cdef uint64_t room = <uint64_t>reply_length + headers_length + payload_length + LINE_MAX
-    cdef uint8_t* at
-    if room > plane.outbox_capacity:
-        plane.outbox_capacity = 2 * room
-        plane.outbox = <uint8_t*>must_realloc(plane.outbox, plane.outbox_capacity + OCTETS_SLACK)
-    at = plane.outbox
+cdef inline uint8_t* put_tail(uint8_t* at, const uint8_t* reply, uint32_t reply_length, const uint8_t* headers,
+                              uint32_t headers_length, const uint8_t* payload, uint64_t payload_length) noexcept nogil:
+    """Write what follows the subject of a message; return its end. It needs LINE_MAX bytes more than the parts."""
     if reply_length:
         memcpy(at, reply, reply_length)
         at += reply_length
@@ -63,11 +42,13 @@ cdef void compose(Plane* plane, Message* message, const uint8_t* reply, uint32_t
         at += payload_length
     at[0] = c"\r"
     at[1] = c"\n"
-    at += 2
-    message.reply = plane.outbox
-    message.reply_length = reply_length
-    message.tail = plane.outbox
-    message.tail_length = <uint32_t>(at - plane.outbox)
+    return at + 2
+
+
+cdef inline void begin(Message* message, uint32_t account, const uint8_t* subject, uint32_t subject_length,
+                       uint32_t headers_length, uint64_t payload_length) noexcept nogil:
+    """Set everything of a message but its tail and reply."""
+    message.account, message.subject, message.subject_length = account, <uint8_t*>subject, subject_length
     message.size = <uint32_t>(headers_length + payload_length)
     message.header_size = <int>headers_length if headers_length else -1
     message.shown_length = 0
@@ -76,6 +57,21 @@ cdef void compose(Plane* plane, Message* message, const uint8_t* reply, uint32_t
     message.from_peer = 0
     message.publisher = NULL
     message.client_id = 0
+
+
+cdef void compose(Plane* plane, Message* message, const uint8_t* reply, uint32_t reply_length, const uint8_t* headers,
+                  uint32_t headers_length, const uint8_t* payload, uint64_t payload_length) noexcept nogil:
+    """Write the tail of a message into Plane.outbox."""
+    cdef uint64_t room = <uint64_t>reply_length + headers_length + payload_length + LINE_MAX
+    cdef uint8_t* end
+    if room > plane.outbox_capacity:
+        plane.outbox_capacity = 2 * room
+        plane.outbox = <uint8_t*>must_realloc(plane.outbox, plane.outbox_capacity + OCTETS_SLACK)
+    end = put_tail(plane.outbox, reply, reply_length, headers, headers_length, payload, payload_length)
+    message.reply = plane.outbox
+    message.reply_length = reply_length
+    message.tail = plane.outbox
+    message.tail_length = <uint32_t>(end - plane.outbox)
 
 
 cdef uint32_t send_message(Plane* plane, uint32_t account, const uint8_t* subject, uint32_t subject_length,
@@ -92,10 +88,8 @@ cdef uint32_t send_message(Plane* plane, uint32_t account, const uint8_t* subjec
     cdef Route* route
     cdef int is_cached
     cdef uint32_t taken
+    begin(&message, account, subject, subject_length, headers_length, payload_length)
     compose(plane, &message, reply, reply_length, headers, headers_length, payload, payload_length)
-    message.subject = <uint8_t*>subject
-    message.subject_length = subject_length
-    message.account = account
     route = route_once(plane, account, subject, subject_length, &is_cached)
     taken = deliver(plane, &message, route)
     if not is_cached:
@@ -116,13 +110,19 @@ cdef uint32_t send_shown(Plane* plane, Target* target, const uint8_t* shown, uin
                          const uint8_t* payload, uint64_t payload_length) noexcept nogil:
     """Send a message to a target whose subscribers see the subject `shown`; return how many took it."""
     cdef Message message
-    compose(plane, &message, reply, reply_length, headers, headers_length, payload, payload_length)
-    message.subject = target.subject
-    message.subject_length = target.subject_length
-    message.account = target.account
+    cdef Route* route = target_route(plane, target)
+    cdef uint8_t* at
+    begin(&message, target.account, target.subject, target.subject_length, headers_length, payload_length)
     message.shown = <uint8_t*>shown
     message.shown_length = shown_length
-    return deliver(plane, &message, target_route(plane, target))
+    at = deliver_begin(plane, &message, route, <uint64_t>reply_length + headers_length + payload_length + LINE_MAX)
+    if at is not NULL:
+        # The usual case: written where it is sent from, not into the outbox first.
+        at = put_tail(at, reply, reply_length, headers, headers_length, payload, payload_length)
+        deliver_end(plane, &message, route, at)
+        return 1
+    compose(plane, &message, reply, reply_length, headers, headers_length, payload, payload_length)
+    return deliver(plane, &message, route)
 
 
 cdef int has_interest(Plane* plane, uint32_t account, const uint8_t* subject, uint32_t length, const uint8_t* queue,

@@ -7,6 +7,7 @@ import pytest
 from support.planes import Client, Mesh, Received, mesh
 
 from storage.consumer import ACK_ALL, ACK_EXPLICIT, ACK_NONE, ConsumerStore
+from storage.errors import ReadFailed, StorageError
 from storage.limits import StreamLimits
 from storage.memory import memory_stream
 from workers.jetstream.ack_sink import AckSink
@@ -37,9 +38,16 @@ class Policy:
         self.spent: list[tuple[int, int]] = []
         self.commands: list[tuple[bytes, int, int, int, bytes]] = []
         self.gone: list[int] = []
+        self.failure: StorageError | None = None
+        self.unread: list[StorageError] = []
 
     def pump(self) -> None:
+        if self.failure is not None:
+            raise self.failure
         self.core.pump(NOW_NS)
+
+    def unreadable(self, error: StorageError) -> None:
+        self.unread.append(error)
 
     def request_ended(self, request: Request, reason: int) -> None:
         self.ended.append((request, reason))
@@ -67,6 +75,7 @@ class Fixture:
         ack_policy: int = ACK_EXPLICIT,
         filters: tuple[str, ...] = (),
         mode: int = KEEP,
+        pumps: Pumps | None = None,
     ) -> None:
         self.planes = planes
         self.plane = planes.hosts[0].plane
@@ -80,7 +89,7 @@ class Fixture:
             engine=SimpleNamespace(acks=self.acks),
             ingest=SimpleNamespace(touch=lambda: None),
         )
-        self.pumps, self.audience = Pumps(), Audience()
+        self.pumps, self.audience = Pumps() if pumps is None else pumps, Audience()
         self.policy = Policy(ack_policy)
         self.state = ConsumerStore("C", 1, ack_policy, b"")
         self.core = ConsumerCore(
@@ -128,6 +137,69 @@ class Fixture:
     def close(self) -> None:
         self.plane.unlisten(self.listener)
         self.policy.core = self.sink = self.core = self.acks = self.plane = self.stream = self.audience = None
+
+
+def test_the_numbers_of_the_ack_reply_are_right_where_digits_are_carried() -> None:
+    """From 1 to 1,101 up and down, times over all lengths of their last digits, a gap in the sequences."""
+    with mesh(1) as planes:
+        fixture = Fixture(planes)
+        count = 1101
+        times = [NOW_NS + index * 999_999_937 for index in range(count)]
+        for time_ns in times:
+            fixture.store.append(b"a", b"", b"x", time_ns)
+        fixture.store.delete(500)
+        fixture.ask(count - 1)
+        expected = [
+            b"$JS.ACK.S.C.1.%d.%d.%d.%d" % (sequence, number, times[sequence - 1], count - 1 - number)
+            for number, sequence in enumerate([*range(1, 500), *range(501, count + 1)], 1)
+        ]
+        assert [message.reply for message in fixture.pump()] == expected
+        fixture.close()
+
+
+def test_a_client_that_takes_no_headers_gets_the_payload_under_the_stored_subject() -> None:
+    with mesh(1) as planes:
+        fixture = Fixture(planes)
+        fixture.store.append(b"long.subject.of.a.message", b"NATS/1.0\r\nA: b\r\n\r\n", b"payload", NOW_NS)
+        plain = planes.connect(0, headers=False)
+        plain.send(b"SUB plain.1 7\r\n")
+        planes.settle()
+        fixture.ask(1, reply=b"plain.1")
+        fixture.pump()
+        reply = b"$JS.ACK.S.C.1.1.1.%d.0" % NOW_NS
+        assert plain.take_messages() == [
+            Received(b"long.subject.of.a.message", b"7", reply, None, b"payload")
+        ]
+        fixture.close()
+
+
+def test_a_damaged_message_costs_itself_alone() -> None:
+    """Its neighbours come, to this consumer and to those that have something to do in the same round."""
+    with mesh(1) as planes:
+        fixture = Fixture(planes)
+        fixture.store_messages(b"a", b"b", b"c", payload=b"payload")
+        segment = fixture.store.segments[0]
+        offset, size = segment.record_place(2)
+        segment.log.overwrite(offset + size - 8, b"\xff")
+        fixture.ask(3)
+        assert [message.subject for message in fixture.pump()] == [b"a", b"c"]
+        assert (fixture.core.num_pending, fixture.core.num_ack_pending) == (0, 2)
+        assert list(fixture.store.lost) == [2]
+        fixture.close()
+
+
+def test_a_consumer_whose_messages_cannot_be_read_does_not_stop_the_others() -> None:
+    with mesh(1) as planes:
+        fixture = Fixture(planes)
+        broken = Fixture(planes, pumps=fixture.pumps)
+        broken.policy.failure = ReadFailed("no such sector")
+        broken.ask(1, reply=b"in.2")
+        fixture.store_messages(b"a")
+        fixture.ask(1)
+        assert [message.subject for message in fixture.pump()] == [b"a"]
+        assert broken.policy.unread == [broken.policy.failure]
+        broken.close()
+        fixture.close()
 
 
 def test_messages_come_with_their_subject_and_an_ack_reply() -> None:

@@ -10,6 +10,7 @@ Source of the rules: nats-server server/consumer.go.
 from __future__ import annotations
 
 import heapq
+import logging
 import random
 from typing import TYPE_CHECKING
 
@@ -30,9 +31,12 @@ if TYPE_CHECKING:
     import asyncio
 
     from storage.consumer import ConsumerStore
+    from storage.errors import StorageError
     from workers.jetstream.consumers import Consumers
     from workers.jetstream.engine import JetStream
     from workers.jetstream.stream import Stream
+
+logger = logging.getLogger("jetstream")
 
 SECOND_NS = 10**9
 REPLAY_GAP_NS = 1_000_000
@@ -222,6 +226,10 @@ class Consumer:
             if sent and self.pull is not None:
                 self.pull.delivered(now_ns)
         self._after_pump(now_ns)
+
+    def unreadable(self, error: StorageError) -> None:
+        """Take note that the store could not be read; it is tried again when something else happens."""
+        logger.error("JetStream consumer %s > %s cannot be read: %s", self.stream.name, self.name, error)
 
     def _after_pump(self, now_ns: int) -> None:
         core = self.core

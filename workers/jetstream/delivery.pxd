@@ -1,4 +1,5 @@
 """The compiled core of one consumer: what it delivers next, and to whom."""
+from cpython cimport array
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from storage.consumer cimport ConsumerStore
@@ -7,6 +8,7 @@ from storage.stream cimport StreamStore
 from storage.subjects cimport SubjectFilter
 from workers.jetstream.ingest cimport Acks
 from workers.model cimport Plane
+from workers.octets cimport decimal_memo_t
 from workers.outbox cimport Target
 
 
@@ -58,7 +60,8 @@ cdef class ConsumerCore:
     cdef bint acknowledges                 # it has an ack policy
     cdef public int mode                   # Retention
     cdef readonly uint64_t next_sequence   # first stream sequence not looked at
-    cdef object initial                    # sequences to deliver before those from next_sequence on, or None
+    cdef array.array initial               # uint64 sequences to deliver before those from next_sequence on, or None
+    cdef Py_ssize_t initial_at             # how many of them are done with
     cdef object redeliveries               # deque of sequences
     cdef set redelivering                  # the same
     cdef set given_up                      # sequences delivered as often as they may be, and not acknowledged
@@ -68,15 +71,22 @@ cdef class ConsumerCore:
     cdef bint is_counted
     cdef uint8_t* reply                    # "$JS.ACK.<stream>.<consumer>." and room for the numbers
     cdef uint32_t reply_head
+    cdef decimal_memo_t sequence_memo      # numbers of the reply written last
+    cdef decimal_memo_t consumer_sequence_memo
+    cdef decimal_memo_t timestamp_memo     # its digits but the last eight
+    cdef decimal_memo_t pending_memo
 
     cdef uint64_t upcoming(self) except? 0
     cdef uint64_t count_unseen(self) except? 0xFFFFFFFFFFFFFFFF
-    cdef uint64_t count_initial(self)
+    cdef uint64_t count_initial(self) noexcept
+    cdef bint is_initial(self, uint64_t sequence) noexcept
+    cdef int drop_gone_initial(self) except -1
     cdef bytes changed_headers(self, bytes headers, uint32_t payload_bytes)
     cdef Request choose(self)
     cdef int drop(self, Request request, int reason) except -1
     cdef int send(self, Request request, const record_view_t* view, uint32_t deliveries, uint64_t pending,
                   int64_t now_ns) except -2
+    cdef int deliver_many(self, int64_t now_ns, int64_t count_max, int64_t* sent, int64_t* bytes_max) except -1
     cdef int deliver_next(self, int64_t now_ns) except -2
     cdef uint64_t next_redelivery(self) except? 0
     cdef int advance(self, uint64_t sequence) except -1

@@ -9,11 +9,16 @@ What a consumer may do and when is its policy's affair (consumer.py); the core c
 end or a message to its last delivery. A core with something to do is in `Pumps`, which the engine runs after each
 round, so idle consumers cost nothing.
 """
+cimport cython
+from cpython cimport array
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
 
+from array import array as make_array
 from collections import deque
+
+from storage.errors import RecordDamaged, StorageError
 
 from storage.consumer cimport ConsumerStore
 from storage.pending cimport pending_t
@@ -22,8 +27,8 @@ from storage.reader cimport record_view_t
 from storage.subjects cimport SubjectFilter
 from workers.dataplane cimport DataPlane
 from workers.jetstream.ingest cimport real_time_ns
-from workers.octets cimport must_malloc
-from workers.outbox cimport send_shown, target_route, write_decimal
+from workers.octets cimport OCTETS_SLACK, must_malloc, write_decimal, write_eight, write_near
+from workers.outbox cimport send_shown, target_route
 from workers.peers cimport peers_backlogged
 
 FILLED, TOO_LARGE, GONE = range(3)
@@ -51,6 +56,7 @@ cdef enum:
     PUMP_COUNT = 2048              # messages of one consumer before others get their turn
 
 
+@cython.final
 cdef class Request:
     """A waiting pull request, or the target of a push consumer."""
 
@@ -91,7 +97,10 @@ cdef class Pumps:
         for core in ready:
             core.is_ready = False
         for core in ready:
-            core.policy.pump()
+            try:
+                core.policy.pump()
+            except StorageError as error:
+                core.policy.unreadable(error)
         return len(self.ready) > 0
 
 
@@ -122,6 +131,7 @@ cdef class Audience:
 
 # ---- one consumer ----------------------------------------------------------------------------------------------
 
+@cython.final
 cdef class ConsumerCore:
     """What one consumer delivers next, and to whom."""
 
@@ -150,7 +160,7 @@ cdef class ConsumerCore:
         self.given_up = set()
         self.next_sequence = state.delivered_stream + 1
         self.reply_head = <uint32_t>len(head)
-        self.reply = <uint8_t*>must_malloc(self.reply_head + NUMBERS_MAX)
+        self.reply = <uint8_t*>must_malloc(self.reply_head + NUMBERS_MAX + OCTETS_SLACK)
         memcpy(self.reply, <const uint8_t*>head, self.reply_head)
         self.set_filters(filters)
 
@@ -164,8 +174,13 @@ cdef class ConsumerCore:
         self.wake()
 
     def begin_with(self, sequences, uint64_t following):
-        """Deliver these messages first, then those from sequence `following` on: the last of each subject."""
-        self.initial = deque(sequences)
+        """Deliver these messages first, then those from sequence `following` on: the last of each subject.
+
+        Args:
+            sequences: of stored messages, ascending.
+        """
+        self.initial = make_array("Q", sequences)
+        self.initial_at = 0
         self.next_sequence = following
         self.is_counted = False
 
@@ -201,8 +216,24 @@ cdef class ConsumerCore:
         """How many messages it has still to deliver for the first time."""
         return self.count_unseen() + self.count_initial()
 
-    cdef uint64_t count_initial(self):
-        return <uint64_t>len(self.initial) if self.initial else 0
+    cdef uint64_t count_initial(self) noexcept:
+        return <uint64_t>(len(self.initial) - self.initial_at) if self.initial is not None else 0
+
+    cdef bint is_initial(self, uint64_t sequence) noexcept:
+        """Return whether a message is still among those to deliver first."""
+        cdef Py_ssize_t low = self.initial_at, high, middle
+        cdef uint64_t* sequences
+        if self.initial is None:
+            return False
+        high = len(self.initial)
+        sequences = <uint64_t*>self.initial.data.as_ulonglongs
+        while low < high:
+            middle = (low + high) // 2
+            if sequences[middle] < sequence:
+                low = middle + 1
+            else:
+                high = middle
+        return low < len(self.initial) and sequences[low] == sequence
 
     cdef uint64_t count_unseen(self) except? 0xFFFFFFFFFFFFFFFF:
         """Count the matching messages from next_sequence on: all of them when messages went, else only new ones."""
@@ -271,7 +302,7 @@ cdef class ConsumerCore:
 
     def wants(self, uint64_t sequence):
         """Return whether a stored message is still to be delivered to it or acknowledged by it."""
-        if sequence < self.next_sequence and not (self.initial and sequence in self.initial):
+        if sequence < self.next_sequence and not self.is_initial(sequence):
             return self.state.find(sequence) is not NULL or sequence in self.given_up
         return next_match(self.store, self.filter, sequence) == sequence
 
@@ -320,6 +351,9 @@ cdef class ConsumerCore:
 
     def redeliver(self, uint64_t sequence):
         """Deliver a pending message again as soon as possible."""
+        if not self.redelivering:
+            # What is left is no longer due; next_redelivery looks at nothing while none is.
+            self.redeliveries.clear()
         if sequence not in self.redelivering:
             self.redelivering.add(sequence)
             self.redeliveries.append(sequence)
@@ -387,14 +421,28 @@ cdef class ConsumerCore:
                 self.state.ack_c(0, sequence)
             else:
                 self.state.give_up_c(sequence)
-        if self.initial:
-            self.initial = deque([one_left for one_left in self.initial if self.store.next_live(one_left) == one_left])
+        self.drop_gone_initial()
         for sequence in list(self.given_up):
             if self.store.next_live(sequence) != sequence:
                 self.given_up.discard(sequence)
         if gone:
             self.wake()
         return gone
+
+    cdef int drop_gone_initial(self) except -1:
+        """Count no message that is gone among those to deliver first."""
+        cdef uint64_t* sequences
+        cdef Py_ssize_t at, kept = 0
+        if self.initial is None:
+            return 0
+        sequences = <uint64_t*>self.initial.data.as_ulonglongs
+        for at in range(self.initial_at, len(self.initial)):
+            if self.store.next_live(sequences[at]) == sequences[at]:
+                sequences[kept] = sequences[at]
+                kept += 1
+        array.resize(self.initial, kept)
+        self.initial_at = 0
+        return 0
 
     def saw_removal(self, uint64_t sequence):
         """Take note that a message was removed, so that what was counted need not be counted again."""
@@ -410,30 +458,37 @@ cdef class ConsumerCore:
             count_max: messages, after which the others get their turn; it comes again by itself.
             bytes_max: of messages, -1 for no limit; it does not come again by itself.
         """
-        cdef int64_t sent = 0, size
-        if self.is_paused:
-            return 0
-        while self.requests:
-            if self.plane.backlogged or self.plane.pressed or sent >= count_max:
+        cdef int64_t sent = 0
+        while True:
+            try:
+                self.deliver_many(now_ns, count_max, &sent, &bytes_max)
+                return sent
+            except RecordDamaged:
+                # The store has counted it as lost, and shows it no more.
+                pass
+
+    cdef int deliver_many(self, int64_t now_ns, int64_t count_max, int64_t* sent, int64_t* bytes_max) except -1:
+        """Do what pump does up to a damaged message; add to `sent`, and take from `bytes_max` if it is a limit."""
+        cdef int64_t size
+        while self.requests and not self.is_paused and bytes_max[0] != 0:
+            if self.plane.backlogged or self.plane.pressed or sent[0] >= count_max:
                 self.pumps.add(self)
-                break
-            if bytes_max == 0:
                 break
             size = self.deliver_next(now_ns)
             if size < 0:
                 continue
             if size == 0:
                 break
-            sent += 1
-            if bytes_max > 0:
-                bytes_max = bytes_max - size if bytes_max > size else 0
-        return sent
+            sent[0] += 1
+            if bytes_max[0] > 0:
+                bytes_max[0] -= min(size, bytes_max[0])
+        return 0
 
     cdef uint64_t next_redelivery(self) except? 0:
         """Return the next message to deliver again, or 0; what was acknowledged or removed meanwhile is skipped."""
         cdef uint64_t sequence
         cdef pending_t* one
-        while self.redeliveries:
+        while len(self.redelivering):
             sequence = self.redeliveries[0]
             one = self.state.find(sequence)
             if one is NULL or sequence not in self.redelivering:
@@ -451,12 +506,14 @@ cdef class ConsumerCore:
     cdef uint64_t upcoming(self) except? 0:
         """Return the next message to deliver for the first time, or 0."""
         cdef uint64_t sequence
-        while self.initial:
-            sequence = self.initial[0]
+        while self.initial is not None:
+            if self.initial_at == len(self.initial):
+                self.initial = None
+                break
+            sequence = self.initial.data.as_ulonglongs[self.initial_at]
             if self.store.next_live(sequence) == sequence:
                 return sequence
-            self.initial.popleft()
-        self.initial = None
+            self.initial_at += 1
         sequence = next_match(self.store, self.filter, self.next_sequence)
         if sequence == 0 and self.next_sequence <= self.store.last_sequence:
             # Nothing matches up to the end: look no more at what is there.
@@ -482,7 +539,7 @@ cdef class ConsumerCore:
         cdef Request request
         cdef pending_t* one
         cdef uint32_t deliveries = 1
-        cdef uint64_t sequence = self.next_redelivery()
+        cdef uint64_t sequence = self.next_redelivery() if len(self.redelivering) else 0
         cdef uint64_t pending
         cdef bint is_again = sequence != 0
         if not is_again:
@@ -517,8 +574,8 @@ cdef class ConsumerCore:
 
     cdef int advance(self, uint64_t sequence) except -1:
         """Count a message as looked at for the first time."""
-        if self.initial:
-            self.initial.popleft()
+        if self.initial is not None:
+            self.initial_at += 1
             return 0
         self.next_sequence = sequence + 1
         if self.is_counted and self.unseen and sequence <= self.counted_to:
@@ -531,13 +588,14 @@ cdef class ConsumerCore:
         cdef uint8_t* at = self.reply + self.reply_head
         at += write_decimal(at, deliveries)
         at[0] = c"."
-        at += 1 + write_decimal(at + 1, view.sequence)
+        at += 1 + write_near(at + 1, view.sequence, &self.sequence_memo)
         at[0] = c"."
-        at += 1 + write_decimal(at + 1, consumer_sequence)
+        at += 1 + write_near(at + 1, consumer_sequence, &self.consumer_sequence_memo)
         at[0] = c"."
-        at += 1 + write_decimal(at + 1, <uint64_t>view.timestamp_ns)
+        at += 1 + write_near(at + 1, <uint64_t>view.timestamp_ns // 100000000, &self.timestamp_memo)
+        at += write_eight(at, <uint64_t>view.timestamp_ns)
         at[0] = c"."
-        at += 1 + write_decimal(at + 1, pending)
+        at += 1 + write_near(at + 1, pending, &self.pending_memo)
         return <uint32_t>(at - self.reply)
 
     cdef int send(self, Request request, const record_view_t* view, uint32_t deliveries, uint64_t pending,

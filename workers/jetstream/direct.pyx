@@ -16,7 +16,8 @@ from workers.jetstream.direct_requests import DirectRequests
 from storage.reader cimport Message as StoredMessage, record_view_t
 from workers.dataplane cimport DataPlane
 from workers.model cimport Message
-from workers.outbox cimport send_message, write_decimal
+from workers.octets cimport write_decimal
+from workers.outbox cimport send_message
 from workers.sinks cimport Sink, message_headers, message_payload, message_reply
 
 

@@ -16,8 +16,8 @@ from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 from storage.reader cimport message_id_of
 from workers.dataplane cimport DataPlane
 from workers.model cimport Message
-from workers.octets cimport must_calloc, must_malloc, must_realloc
-from workers.outbox cimport send_message, write_decimal
+from workers.octets cimport must_calloc, must_malloc, must_realloc, write_decimal
+from workers.outbox cimport send_message
 from workers.sinks cimport message_headers, message_payload, message_reply, message_subject
 
 from storage.errors import StorageError

@@ -19,7 +19,7 @@ from storage.queries cimport next_match
 from storage.reader cimport record_view_t
 from storage.stream cimport StreamStore
 from storage.subjects cimport SubjectFilter
-from workers.outbox cimport write_decimal
+from workers.octets cimport write_decimal
 
 
 cdef extern from "<string.h>" nogil:
