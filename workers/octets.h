@@ -1,7 +1,8 @@
-/* Primitives on byte strings for the data plane: scan, copy, hash, allocate.
+/* Primitives on byte strings for the data plane: scan, copy, hash, write numbers, allocate.
  *
- * scan_blanks, same_bytes, copy_bytes and write_decimal may read and write up to OCTETS_SLACK bytes past the end of what they
- * were given; every buffer of the data plane (read arena, partial messages, output chunks) is allocated with that slack.
+ * scan_blanks, scan_dots, same_bytes, copy_bytes and write_decimal may read and write up to OCTETS_SLACK bytes past the end of
+ * what they were given; every buffer of the data plane (read arena, partial messages, output chunks) is allocated with that
+ * slack.
  */
 #ifndef MIDGE_WORKERS_OCTETS_H
 #define MIDGE_WORKERS_OCTETS_H
@@ -33,6 +34,39 @@ static inline uint64_t scan_blanks(const uint8_t *text, int count)
         mask |= (uint64_t)(text[i] <= 0x20) << i;
 #endif
     return mask;
+}
+
+/* Bit i is set where text[i] is a dot, for `length` bytes from text, at most 64. */
+static inline uint64_t scan_dots(const uint8_t *text, size_t length)
+{
+    uint64_t mask = 0;
+#if defined(__SSE2__)
+    const __m128i dot = _mm_set1_epi8('.');
+    for (size_t i = 0; i < length; i += 16) {
+        __m128i part = _mm_loadu_si128((const __m128i *)(text + i));
+        mask |= (uint64_t)(uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(part, dot)) << i;
+    }
+    return length < 64 ? mask & (((uint64_t)1 << length) - 1) : mask;
+#else
+    for (size_t i = 0; i < length; i++)
+        mask |= (uint64_t)(text[i] == '.') << i;
+    return mask;
+#endif
+}
+
+/* Put the places of the first dots into `dots`, at most `count_max`; return how many. */
+static inline int find_dots(const uint8_t *text, size_t length, uint32_t *dots, int count_max)
+{
+    int count = 0;
+    for (size_t at = 0; at < length; at += 64) {
+        uint64_t mask = scan_dots(text + at, length - at < 64 ? length - at : 64);
+        for (; mask; mask &= mask - 1) {
+            if (count == count_max)
+                return count;
+            dots[count++] = (uint32_t)at + (uint32_t)__builtin_ctzll(mask);
+        }
+    }
+    return count;
 }
 
 static inline int lowest_bit(uint64_t mask)

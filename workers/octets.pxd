@@ -6,6 +6,7 @@ cdef extern from "octets.h" nogil:
     enum:
         OCTETS_SLACK
     uint64_t scan_blanks(const uint8_t* text, int count)
+    int find_dots(const uint8_t* text, size_t length, uint32_t* dots, int count_max)
     int lowest_bit(uint64_t mask)
     int bit_count(uint64_t mask)
     void copy_bytes(uint8_t* to, const uint8_t* source, size_t length)

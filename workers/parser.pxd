@@ -60,6 +60,7 @@ cdef enum:
     CR = 0x0D
     LF = 0x0A
     SIZE_DIGITS_MAX = 9
+    PUB_WINDOW = 32                # bytes after `PUB ` that the fast path looks at
 
 
 cdef ParseResult parse_any(uint8_t* start, uint8_t* end, const ParseLimits* limits, uint8_t* scratch,
@@ -110,21 +111,17 @@ cdef inline int starts_pub(uint8_t* start) noexcept nogil:
             and start[3] == BLANK)
 
 
-cdef inline int parse_pub(uint8_t* start, uint8_t* end, int window, const ParseLimits* limits, Op* op,
+cdef inline int parse_pub(uint8_t* start, uint8_t* end, const ParseLimits* limits, Op* op,
                           ParseResult* result) noexcept nogil:
-    """Parse `PUB subject [reply] size` CR LF with single blanks; return 0 if it is not that.
-
-    Args:
-        window: how many bytes after `PUB ` to look at, 32 or 64; CR LF must be among them.
-    """
+    """Parse `PUB subject [reply] size` CR LF with single blanks and CR LF within PUB_WINDOW; 0: it is not that."""
     cdef uint8_t* text = start + 4
     cdef uint8_t* token
     cdef uint64_t blanks
     cdef int first, second, last
     if end - text < 6:
         return 0
-    blanks = scan_blanks(text, window)
-    if end - text < window:
+    blanks = scan_blanks(text, PUB_WINDOW)
+    if end - text < PUB_WINDOW:
         blanks &= (<uint64_t>1 << (end - text)) - 1
     if blanks == 0:
         return 0
@@ -151,7 +148,7 @@ cdef inline int parse_pub(uint8_t* start, uint8_t* end, int window, const ParseL
     else:
         op.reply.length = 0
         last = second
-    if text[last] != CR or last == window - 1 or text[last + 1] != LF or text + last + 1 >= end:
+    if text[last] != CR or last == PUB_WINDOW - 1 or text[last + 1] != LF or text + last + 1 >= end:
         return 0
     op.header_size = -1
     op.size = parse_size(token, <uint64_t>(text + last - token))
@@ -164,6 +161,6 @@ cdef inline ParseResult parse_op(uint8_t* start, uint8_t* end, const ParseLimits
                                  Op* op) noexcept nogil:
     """Parse the operation at `start`; see parse_any."""
     cdef ParseResult result
-    if end - start > 4 and starts_pub(start) and parse_pub(start, end, 32, limits, op, &result):
+    if end - start > 4 and starts_pub(start) and parse_pub(start, end, limits, op, &result):
         return result
     return parse_any(start, end, limits, scratch, op)

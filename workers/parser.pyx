@@ -209,6 +209,44 @@ VERBS[8] = Verb(b"-ERR", 4, 1, OP_ERR)
 VERBS[9] = Verb(b"+OK", 3, 0, OP_OK)
 
 
+cdef int parse_long_pub(uint8_t* start, uint8_t* end, const ParseLimits* limits, Op* op,
+                        ParseResult* result) noexcept nogil:
+    """As parse_pub, for lines of any length that a limit allows: an acknowledgement has some 70 bytes."""
+    cdef uint8_t* text = start + 4
+    cdef uint32_t places[4]        # of the blanks, CR and LF
+    cdef uint64_t blanks, at = 0, size = <uint64_t>(end - text)
+    cdef uint32_t last
+    cdef int count = 0
+    while count < 4 and at < size and at <= limits.max_control_line:
+        blanks = scan_blanks(text + at, 64)
+        if size - at < 64:
+            blanks &= (<uint64_t>1 << (size - at)) - 1
+        while blanks and count < 4:
+            places[count] = <uint32_t>at + <uint32_t>lowest_bit(blanks)
+            blanks &= blanks - 1
+            count += 1
+        at += 64
+    if count < 3 or places[0] == 0 or text[places[0]] != BLANK or places[1] == places[0] + 1:
+        return 0
+    op.subject.text, op.subject.length = text, places[0]
+    op.tail = text + places[0] + 1
+    op.reply.length = 0
+    last = places[1]
+    if text[places[1]] == BLANK:
+        if count < 4 or places[2] == places[1] + 1:
+            return 0
+        op.reply.text, op.reply.length = op.tail, places[1] - places[0] - 1
+        last = places[2]
+    if last > limits.max_control_line or text[last] != CR or last + 1 >= size or text[last + 1] != LF:
+        return 0
+    op.header_size = -1
+    op.size = parse_size(text + places[1 if op.reply.length else 0] + 1,
+                         last - places[1 if op.reply.length else 0] - 1)
+    result[0] = finish_pub(start, end, text + last + 2, limits, op)
+    op.tail_length = <uint64_t>(text + last + 2 - op.tail) + <uint64_t>op.size + 2
+    return 1
+
+
 cdef ParseResult parse_any(uint8_t* start, uint8_t* end, const ParseLimits* limits, uint8_t* scratch,
                            Op* op) noexcept nogil:
     """Parse the operation at `start`, whatever it is.
@@ -219,7 +257,7 @@ cdef ParseResult parse_any(uint8_t* start, uint8_t* end, const ParseLimits* limi
     """
     cdef ParseResult result
     cdef int i, matched, may_match = 0
-    if end - start > 4 and starts_pub(start) and parse_pub(start, end, 64, limits, op, &result):
+    if end - start > 4 and starts_pub(start) and parse_long_pub(start, end, limits, op, &result):
         return result
     op.need = 0
     op.consumed = 0

@@ -11,7 +11,7 @@ from libc.stdlib cimport free
 from libc.string cimport memchr, memcmp, memcpy
 
 from workers.model cimport CONN_INTERNAL, Account, Delivery, Interest, Plane, QueueChoice, QueueGroup, Route, Sub
-from workers.octets cimport OCTETS_SLACK, hash_bytes, must_calloc, must_malloc
+from workers.octets cimport OCTETS_SLACK, find_dots, hash_bytes, must_calloc, must_malloc
 from workers.sublist cimport (
     has_empty_token, interest_match, interest_plain, is_literal_wanted, prefix_decides, queue_remote_total,
 )
@@ -268,20 +268,14 @@ cdef uint32_t ack_key(const uint8_t* subject, uint32_t length) noexcept nogil:
 
     It is followed by five tokens of numbers: $JS.ACK.<stream>.<consumer>, or with domain and account before the stream.
     """
-    cdef uint32_t i, tokens = 1, fourth = 0, sixth = 0
+    cdef uint32_t dots[ACK_TOKENS_LONG]
+    cdef int tokens
     if length < 12 or memcmp(subject, b"$JS.ACK.", 8) != 0:
         return 0
-    for i in range(8, length):
-        if subject[i] == c".":
-            tokens += 1
-            if tokens == 3:
-                fourth = i
-            elif tokens == 5:
-                sixth = i
-    # Two tokens come before the eighth byte.
-    if tokens + 2 == ACK_TOKENS:
-        return fourth
-    return sixth if tokens + 2 >= ACK_TOKENS_LONG else 0
+    tokens = 1 + find_dots(subject, length, dots, ACK_TOKENS_LONG)
+    if tokens == ACK_TOKENS:
+        return dots[3]
+    return dots[5] if tokens >= ACK_TOKENS_LONG else 0
 
 
 cdef uint32_t direct_get_key(const uint8_t* subject, uint32_t length) noexcept nogil:

@@ -1,5 +1,5 @@
 """Acknowledgements of messages that consumers delivered."""
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from workers.jetstream.delivery cimport ConsumerCore
 from workers.jetstream.ingest cimport Acks
@@ -14,6 +14,7 @@ cdef class AckSink(Sink):
     cdef ConsumerCore last
     cdef Acks acks
     cdef object stream
+    cdef uint64_t touched_take             # Acks.takes when it touched the stream last
 
     cdef bint is_ours(self, const uint8_t* name, uint32_t length)
     cdef ConsumerCore core_of(self, const uint8_t* name, uint32_t length)

@@ -9,12 +9,18 @@ One sink a stream takes what is published on $JS.ACK.<stream>.>, in either form 
 A plain acknowledgement is handled here; everything else it may say is the consumer's policy's affair.
 """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp
+from libc.string cimport memcmp
 
 from workers.jetstream.delivery cimport ConsumerCore
 from workers.model cimport Message
+from workers.octets cimport find_dots
 from workers.outbox cimport send_message
 from workers.sinks cimport Sink, message_payload, message_reply
+
+
+cdef enum:
+    TOKENS = 9                     # of the first form
+    TOKENS_LONG = 11               # of the second, at least
 
 
 cdef int64_t read_number(const uint8_t* at, const uint8_t* end) noexcept nogil:
@@ -51,24 +57,20 @@ cdef class AckSink(Sink):
         self.last = None
 
     cdef int take(self, const Message* message) except -1:
-        cdef const uint8_t* starts[16]
-        cdef const uint8_t* at = message.subject
-        cdef const uint8_t* end = at + message.subject_length
+        cdef uint32_t dots[TOKENS_LONG + 1]
+        cdef const uint8_t* starts[TOKENS_LONG + 1]
         cdef const uint8_t* payload = message.tail + message.tail_length - 2 - message.size
         cdef uint32_t length = message.size
-        cdef int tokens = 0, name
+        cdef int tokens = 1 + find_dots(message.subject, message.subject_length, dots, TOKENS_LONG)
+        cdef int i, name
         cdef int64_t sequence, consumer_sequence
         cdef ConsumerCore core
-        while at is not NULL and tokens < 16:
-            starts[tokens] = at
-            tokens += 1
-            at = <const uint8_t*>memchr(at, c".", <size_t>(end - at))
-            if at is not NULL:
-                at += 1
-        # Either form: nine tokens, or eleven and more with domain and account before the stream.
-        name = 3 if tokens == 9 else 5
-        if tokens != 9 and tokens < 11:
+        # Either form: with domain and account before the stream, and perhaps more tokens at the end, or without.
+        name = 3 if tokens == TOKENS else 5
+        if tokens != TOKENS and tokens < TOKENS_LONG:
             return 0
+        for i in range(tokens - 1):
+            starts[i + 1] = message.subject + dots[i] + 1
         # The second form's pattern also meets the first form of other streams, where a number is as this one's name.
         if not self.is_ours(starts[name - 1], <uint32_t>(starts[name] - starts[name - 1] - 1)):
             return 0
@@ -89,7 +91,7 @@ cdef class AckSink(Sink):
             return 0
         if <uint64_t>sequence > core.state.delivered_stream:
             return 0
-        core.acknowledge(<uint64_t>sequence, <uint64_t>consumer_sequence)
+        core.acknowledge_c(<uint64_t>sequence, <uint64_t>consumer_sequence)
         self.touch()
         if message.reply_length:
             self.answer(message.reply, message.reply_length)
@@ -107,7 +109,10 @@ cdef class AckSink(Sink):
         return self.last
 
     cdef int touch(self) except -1:
-        self.stream.ingest.touch()
+        """Have the round's end commit, and the consumers looked at."""
+        if self.touched_take != self.acks.takes:
+            self.touched_take = self.acks.takes
+            self.stream.ingest.touch()
         return 0
 
     cdef int refuse(self, const Message* message) except -1:

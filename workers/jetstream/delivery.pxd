@@ -55,7 +55,7 @@ cdef class ConsumerCore:
     cdef public bytes extra_headers        # lines for every message, each with its CR LF
     cdef public bint samples               # the policy hears of every acknowledgement
     cdef readonly int64_t last_delivered_ns
-    cdef readonly int64_t last_ack_ns
+    cdef int64_t acked_ns                  # Plane.now_ns at the last acknowledgement, 0: there was none
     cdef readonly bint is_ready            # in Pumps.ready
     cdef bint acknowledges                 # it has an ack policy
     cdef public int mode                   # Retention
@@ -92,4 +92,6 @@ cdef class ConsumerCore:
     cdef int advance(self, uint64_t sequence) except -1
     cdef uint32_t write_reply(self, const record_view_t* view, uint32_t deliveries, uint64_t consumer_sequence,
                               uint64_t pending) noexcept
+    cdef int acknowledge_c(self, uint64_t sequence, uint64_t consumer_sequence) except -1
+    cdef list acknowledged_before(self, uint64_t sequence)
     cdef int remove_acknowledged(self, uint64_t sequence) except -1

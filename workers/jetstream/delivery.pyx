@@ -54,6 +54,7 @@ cdef enum End:
 cdef enum:
     NUMBERS_MAX = 5 * 21
     PUMP_COUNT = 2048              # messages of one consumer before others get their turn
+    ACKS_ONE = 2                   # storage.consumer.ACK_EXPLICIT for C
 
 
 @cython.final
@@ -250,6 +251,11 @@ cdef class ConsumerCore:
         return self.unseen
 
     @property
+    def last_ack_ns(self):
+        """Unix time of the last acknowledgement, 0: there was none."""
+        return real_time_ns() - (self.plane.now_ns - self.acked_ns) if self.acked_ns else 0
+
+    @property
     def num_redeliveries(self):
         """How many messages wait to be delivered again."""
         return len(self.redelivering)
@@ -365,29 +371,41 @@ cdef class ConsumerCore:
 
     def acknowledge(self, uint64_t sequence, uint64_t consumer_sequence):
         """Acknowledge a message, or with ack policy all everything up to it; return how many it were."""
+        return self.acknowledge_c(sequence, consumer_sequence)
+
+    cdef int acknowledge_c(self, uint64_t sequence, uint64_t consumer_sequence) except -1:
         cdef int count
-        cdef pending_t* one
-        cdef list gone = None
-        if self.mode != RETENTION_KEEP:
-            gone = []
-            one = self.state.find(sequence) if self.policy.acks_one else self.state.lowest()
-            while one is not NULL and one.sequence <= sequence:
-                gone.append(one.sequence)
-                one = self.state.after(one)
+        cdef list gone = self.acknowledged_before(sequence) if self.mode != RETENTION_KEEP else None
         count = self.state.ack_c(consumer_sequence, sequence)
-        self.last_ack_ns = real_time_ns()
-        if count == 0 and sequence in self.given_up:
-            # Too late for another delivery, and the message is done with all the same.
-            self.given_up.discard(sequence)
-            if self.mode != RETENTION_KEEP:
-                self.remove_acknowledged(sequence)
-        if count:
-            self.redelivering.discard(sequence)
-            if gone is not None:
-                for sequence in gone:
+        self.acked_ns = self.plane.now_ns
+        if count == 0:
+            if len(self.given_up) and sequence in self.given_up:
+                # Too late for another delivery, and the message is done with all the same.
+                self.given_up.discard(sequence)
+                if self.mode != RETENTION_KEEP:
                     self.remove_acknowledged(sequence)
-            self.wake()
+            return 0
+        if len(self.redelivering):
+            self.redelivering.discard(sequence)
+        if gone is not None:
+            for one in gone:
+                self.remove_acknowledged(one)
+        elif self.mode != RETENTION_KEEP:
+            self.remove_acknowledged(sequence)
+        self.wake()
         return count
+
+    cdef list acknowledged_before(self, uint64_t sequence):
+        """Return what an acknowledgement of everything up to a message acknowledges; None: of this one alone."""
+        cdef list gone = []
+        cdef pending_t* one
+        if self.state.ack_policy == ACKS_ONE:
+            return None
+        one = self.state.lowest()
+        while one is not NULL and one.sequence <= sequence:
+            gone.append(one.sequence)
+            one = self.state.after(one)
+        return gone
 
     cdef int remove_acknowledged(self, uint64_t sequence) except -1:
         if self.mode == RETENTION_INTEREST:

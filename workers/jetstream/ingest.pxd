@@ -25,6 +25,7 @@ cdef class Acks:
     cdef AckBatch* spare
     cdef readonly uint64_t waiting         # acknowledgements not sent yet
     cdef list touched              # StreamIngests that stored something since take_touched
+    cdef uint64_t takes            # 1 + how often they were taken
 
     cdef int add(self, uint32_t account, const uint8_t* reply, uint32_t reply_length, const uint8_t* body,
                  uint32_t body_length) except -1

@@ -68,6 +68,7 @@ cdef class Acks:
         self.data_plane = data_plane
         self.plane = data_plane.plane
         self.touched = []
+        self.takes = 1
         self.open = batch_new()
 
     def __dealloc__(self):
@@ -163,6 +164,7 @@ cdef class Acks:
         """Return the streams that have stored something since the last call."""
         cdef StreamIngest ingest
         taken = []
+        self.takes += 1
         for ingest in self.touched:
             ingest.is_touched = False
             taken.append(ingest.stream)
