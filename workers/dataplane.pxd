@@ -9,6 +9,7 @@ cdef class DataPlane:
     cdef object _later                     # called with seconds and self.run
     cdef object _region                    # keeps the shared memory mapped
     cdef public object on_notified         # called when a watched descriptor has become readable
+    cdef public object on_room             # called when the rings have room again that deliveries waited for
     cdef public object on_letters_taken    # called when sinks have got the messages of a round
     cdef dict _listeners                   # handle -> Sink
     cdef readonly list dropped_sinks       # kept until no letter can name them

@@ -36,6 +36,7 @@ from workers.peers cimport (
     peer_free,
     peer_new,
     clients_must_wait,
+    peers_backlogged,
     peers_can_tell_more,
     peers_have_input,
     peers_publish,
@@ -155,7 +156,7 @@ cdef class DataPlane:
         for i in range(ACCOUNTS):
             plane.accounts[i] = account_new(i)
         plane.account_count = ACCOUNTS
-        self.on_notified = self.on_letters_taken = do_nothing
+        self.on_notified = self.on_room = self.on_letters_taken = do_nothing
         self._listeners = {}
         self.dropped_sinks = []
         routes_init(plane)
@@ -376,15 +377,19 @@ cdef class DataPlane:
         """Have run(), if this is inside of it, not linger: the event loop has something to do."""
         self.plane.link_waits = 1
 
-    def run(self):
-        """Do what there is to do; to be called when fileno() is readable and whenever soon or later say."""
+    def run(self, bint may_linger=True):
+        """Do what there is to do; to be called when fileno() is readable and whenever soon or later say.
+
+        Args:
+            may_linger: False when the event loop has something to do already.
+        """
         cdef epoll_event events[EVENTS_MAX]
         cdef int count, turn = 0, more = 1
         cdef Plane* plane = self.plane
         if self._is_running:
             return
         self._is_running = True
-        plane.link_waits = 0
+        plane.link_waits = not may_linger
         wake_cancel_sleep(plane.wake)
         count = epoll_wait(plane.epoll_fd, events, EVENTS_MAX, 0)
         while turn < ROUNDS_MAX:
@@ -422,7 +427,8 @@ cdef class DataPlane:
             return plane.waiting is not NULL and not plane.store_full
         peers_publish(plane)
         if plane.wake.control_pending or peers_have_input(plane) or peers_can_tell_more(plane) \
-                or (plane.waiting is not NULL and not clients_must_wait(plane)):
+                or (plane.waiting is not NULL and not clients_must_wait(plane)) \
+                or (plane.wants_room and not peers_backlogged(plane)):
             wake_cancel_sleep(plane.wake)
             return True
         return False

@@ -389,6 +389,8 @@ cdef struct Plane:                 # everything that one worker knows
     int store_full                 # the store is behind: who publishes into it is held back
     int pressed                    # what this worker publishes itself meets a connection close to its limit
     int notified                   # a watched descriptor has become readable
+    int wants_room                 # deliveries of this worker wait until no peer has a backlog
+    int has_room                   # that is so now, and is to be told
     int is_joining                 # not all peers have told their interest yet: their messages wait
     int has_worked                 # the last round had events or frames
     int link_waits                 # the supervisor has said something

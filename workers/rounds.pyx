@@ -33,7 +33,7 @@ from workers.model cimport (
     Plane,
 )
 from workers.output cimport conn_close, out_commit, out_discard, out_flush, out_own, out_pending
-from workers.peers cimport clients_must_wait, peer_wake, peers_publish, peers_take_control
+from workers.peers cimport clients_must_wait, peer_wake, peers_backlogged, peers_publish, peers_take_control
 from workers.timers cimport timer_blocked
 
 
@@ -137,12 +137,15 @@ cdef uint64_t read_peers(Plane* plane) noexcept nogil:
 
 
 cdef void serve_sinks(Plane* plane) noexcept with gil:
-    """Hand letters to their sinks, and say when that is done and when a watched descriptor has become readable."""
+    """Hand letters to their sinks; say when that is done, a watched descriptor is readable or the rings have room."""
     face = <object>plane.face
     try:
         if plane.notified:
             plane.notified = 0
             face.on_notified()
+        if plane.has_room:
+            plane.has_room = 0
+            face.on_room()
         while letters_take(plane):
             face.on_letters_taken()
     except BaseException as error:  # noqa: BLE001 - the boundary of a round
@@ -152,7 +155,7 @@ cdef void serve_sinks(Plane* plane) noexcept with gil:
 
 cdef void finish(Plane* plane) noexcept nogil:
     """Do what the round's input asks of this worker itself, and write everything."""
-    if plane.letter_count or plane.notified:
+    if plane.letter_count or plane.notified or plane.has_room:
         serve_sinks(plane)
         plane.backlogged = 0       # nobody to hold back: what was published answers what was read
     if plane.worker_count > 1:
@@ -176,8 +179,8 @@ cdef void read_clients(Plane* plane) noexcept nogil:
         conn = following
 
 
-cdef void resume_clients(Plane* plane) noexcept nogil:
-    """Let clients go on whose reason to wait is over."""
+cdef void resume(Plane* plane) noexcept nogil:
+    """Let clients, and this worker's deliveries, go on whose reason to wait is over."""
     cdef Conn* conn
     cdef Conn* following
     if plane.waiting is not NULL and not clients_must_wait(plane):
@@ -187,6 +190,9 @@ cdef void resume_clients(Plane* plane) noexcept nogil:
             following = conn.next_waiting
             conn_resume(plane, conn)
             conn = following
+    if plane.wants_room and not peers_backlogged(plane):
+        plane.wants_room = 0
+        plane.has_room = 1
     conn = plane.stalled
     plane.stalled = NULL
     while conn is not NULL:
@@ -253,8 +259,8 @@ cdef int play_round(Plane* plane, epoll_event* events, int count) noexcept nogil
     read_clock(plane)
     plane.counters.rounds += 1
     note_events(plane, events, count)
-    if plane.waiting is not NULL or plane.stalled is not NULL:
-        resume_clients(plane)
+    if plane.waiting is not NULL or plane.stalled is not NULL or plane.wants_room:
+        resume(plane)
     handled = read_peers(plane) if plane.worker_count > 1 else 0
     plane.has_worked = count > 0 or handled > 0
     if handled and not plane.ring_borrowed:

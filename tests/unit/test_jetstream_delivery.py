@@ -1,6 +1,5 @@
 """The compiled core of a consumer, on data planes without an engine around it."""
 
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -12,16 +11,19 @@ from storage.limits import StreamLimits
 from storage.memory import memory_stream
 from workers.jetstream.ack_sink import AckSink
 from workers.jetstream.delivery import (
+    A_RING,
     FILLED,
     GONE,
     INTEREST,
     KEEP,
+    NOTHING,
     TOO_LARGE,
     WORK_QUEUE,
     Audience,
     ConsumerCore,
     Pumps,
     Request,
+    held_up_by,
 )
 from workers.jetstream.ingest import Acks
 
@@ -510,16 +512,24 @@ def test_reset_begins_anew() -> None:
 
 
 def test_a_hundred_thousand_messages_pass_small_rings_to_a_slow_worker() -> None:
+    """Whenever the ring is full the plane tells when it has room again, and nothing else is waited for."""
     with mesh(2, data_ring_bytes=1 << 14) as planes:
         fixture = Fixture(planes, client_worker=1, ack_policy=ACK_NONE)
         fixture.store_messages(*[b"a"] * 100_000)
+        told = []
+
+        def deliver() -> None:
+            told.append(None)
+            while held_up_by(fixture.plane) == NOTHING and fixture.pumps.run():
+                pass
+
+        fixture.plane.on_room = deliver
         fixture.ask(-1)
-        seen = 0
-        deadline = time.monotonic() + 60
-        while seen < 100_000 and time.monotonic() < deadline:
-            fixture.pumps.run()
-            fixture.plane.run()
-            planes.settle()
-            seen += len(fixture.client.take_messages())
-        assert seen == 100_000
+        deliver()
+        assert held_up_by(fixture.plane) == A_RING
+        fixture.plane.run()
+        assert len(told) == 1  # the other worker has not read yet
+        planes.settle()
+        assert len(fixture.client.take_messages()) == 100_000
+        assert len(told) > 100
         fixture.close()

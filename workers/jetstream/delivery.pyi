@@ -7,6 +7,9 @@ from workers.dataplane import DataPlane
 from workers.jetstream.ingest import Acks
 from workers.jetstream.stream import Stream
 
+A_CLIENT: int
+A_RING: int
+NOTHING: int
 FILLED: int
 TOO_LARGE: int
 GONE: int
@@ -129,4 +132,4 @@ class ConsumerCore:
     def saw_removal(self, sequence: int) -> None: ...
     def pump(self, now_ns: int, count_max: int = ..., bytes_max: int = -1) -> int: ...
 
-def is_held_up(data_plane: DataPlane) -> bool: ...
+def held_up_by(data_plane: DataPlane) -> int: ...

@@ -35,6 +35,9 @@ FILLED, TOO_LARGE, GONE = range(3)
 """Why a request has ended: it has all its messages, the next one is larger than what is left of its bytes, nobody
 listens to its reply subject any more."""
 
+NOTHING, A_RING, A_CLIENT = range(3)
+"""What deliveries have to wait for."""
+
 KEEP, WORK_QUEUE, INTEREST = range(3)
 """What an acknowledgement does to the stream: nothing, the message goes, it goes when no other consumer wants it."""
 
@@ -671,9 +674,16 @@ cdef class ConsumerCore:
 
 # ---- holding up ------------------------------------------------------------------------------------------------
 
-def is_held_up(DataPlane data_plane not None):
-    """Return whether deliveries have to wait: a ring to another worker or a client is full. Asking clears the mark."""
-    cdef bint held = data_plane.plane.pressed or peers_backlogged(data_plane.plane)
-    data_plane.plane.pressed = 0
-    data_plane.plane.backlogged = 0
-    return held
+def held_up_by(DataPlane data_plane not None):
+    """Return what deliveries have to wait for: A_RING, A_CLIENT that reads too slowly, or NOTHING.
+
+    Asking clears the mark that a client has left. DataPlane.on_room says when the rings have room again.
+    """
+    cdef Plane* plane = data_plane.plane
+    cdef bint is_pressed = plane.pressed
+    plane.pressed = 0
+    plane.backlogged = 0
+    if peers_backlogged(plane):
+        plane.wants_room = 1
+        return A_RING
+    return A_CLIENT if is_pressed else NOTHING

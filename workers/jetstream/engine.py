@@ -24,7 +24,7 @@ from workers.jetstream import apierrors, gojson
 from workers.jetstream.account import Account
 from workers.jetstream.advisories import Advisories, unique_id
 from workers.jetstream.apierrors import ApiError
-from workers.jetstream.delivery import Pumps, is_held_up
+from workers.jetstream.delivery import A_CLIENT, A_RING, NOTHING, Pumps, held_up_by
 from workers.jetstream.directory import Directory
 from workers.jetstream.gateway import Gateway
 from workers.jetstream.ingest import Acks
@@ -52,7 +52,7 @@ HOUSEKEEPING_NS = 1_000_000_000
 BACKLOG_BYTES_MAX = 64 << 20
 """What may wait for the journal before publishers are held back."""
 HELD_UP_SECONDS = 0.001
-"""How long deliveries wait when a ring or a client is full."""
+"""How long deliveries wait when a client reads too slowly."""
 INTEREST_SECONDS = 0.1
 """How often listeners of push consumers are looked for, where there are such consumers."""
 INTEREST_SOON_SECONDS = 0.002
@@ -175,6 +175,7 @@ class JetStream:
         for descriptor in self.store.notify_fds:
             self.plane.watch(descriptor)
         self.plane.on_notified = self.poll
+        self.plane.on_room = self._pump
         self.plane.on_letters_taken = self.round_ended
         self.mesh.start()
         self._registry.start()
@@ -212,7 +213,7 @@ class JetStream:
         self.restores.close()
         for stream in self.streams.values():
             stream.close()
-        self.plane.on_notified = self.plane.on_letters_taken = _nothing
+        self.plane.on_notified = self.plane.on_room = self.plane.on_letters_taken = _nothing
         closed = asyncio.Event()
 
         def close_store() -> None:
@@ -268,12 +269,15 @@ class JetStream:
 
     def _pump(self) -> None:
         self._pump_is_set = False
-        if is_held_up(self.plane):
+        held_up = held_up_by(self.plane)
+        if held_up == NOTHING:
+            if self.pumps.run():
+                self.pump_soon()
+        else:
             self._pump_is_set = True
-            self._loop.call_later(HELD_UP_SECONDS, self._pump)
-        elif self.pumps.run():
-            self.pump_soon()
-        self.plane.run()
+            if held_up == A_CLIENT:
+                self._loop.call_later(HELD_UP_SECONDS, self._pump)
+        self.plane.run(may_linger=held_up == A_RING or not self._pump_is_set)
 
     def watch_interest(self) -> None:
         """Tell push consumers from now on when somebody begins or ceases to listen; there is a new one."""
