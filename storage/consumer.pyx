@@ -521,6 +521,24 @@ cdef class ConsumerStore:
             "redelivered": self.redelivered,
         }
 
+    def set_state(self, dict state not None):
+        """Become what `state` told of another one; `ControlLog.keep_state` makes that last.
+
+        Redelivered messages that are not pending are ignored, and with ACK_NONE all that are pending.
+        """
+        cdef PendingMessages messages = self.messages
+        cdef dict redelivered = state["redelivered"]
+        self.delivered_consumer, self.delivered_stream = state["delivered"]
+        self.floor_consumer, self.floor_stream = state["ack_floor"]
+        messages.clear()
+        if self.ack_policy != NOBODY_ACKS:
+            for timestamp_ns, sequence, consumer_sequence in sorted(
+                (delivery[1], sequence, delivery[0]) for sequence, delivery in state["pending"].items()
+            ):
+                messages.append(sequence, consumer_sequence, redelivered.get(sequence, 0) + 1, timestamp_ns)
+            messages.sort()
+        self.pending_count = messages.count
+
     # ---- the log
 
     def take_changes(self):

@@ -80,9 +80,8 @@ class ControlLog:
         for _ in range(2):
             self._write(DEFINITION, headers=self.envelope, payload=self._sealed(self.definition))
         for consumer in self.consumers.values():
-            consumer.take_changes()
             self._write_consumer(consumer)
-            self._write(CONSUMER_STATE, consumer.number, payload=consumer.export())
+            self.keep_state(consumer)
         self._write(SNAPSHOT_END)
         self.state_bytes = log.end
 
@@ -112,6 +111,11 @@ class ControlLog:
         consumer.definition = definition
         self._write_consumer(consumer)
         return consumer
+
+    def keep_state(self, consumer: ConsumerStore) -> None:
+        """Write a consumer's whole state, as `ConsumerStore.set_state` changed it."""
+        consumer.take_changes()
+        self._write(CONSUMER_STATE, consumer.number, payload=consumer.export())
 
     def remove_consumer(self, name: str) -> bool:
         """Forget a consumer; False: there is none of this name."""

@@ -197,6 +197,29 @@ def test_a_state_restores_in_every_order() -> None:
     assert copy.redelivered_count == store.redelivered_count
 
 
+def test_a_state_can_be_set() -> None:
+    store = delivered(300, gap=3)
+    rng = Random(3)
+    for number in range(301, 500):
+        store.delivered(number, rng.randint(1, 300) * 3, rng.randint(2, 9), number)
+    for sequence in (3, 6, 30, 90):
+        store.ack(sequence, sequence)
+    copy = delivered(7)
+    copy.set_state(store.state())
+    assert copy.state() == store.state()
+    assert (copy.pending_count, copy.redelivered_count) == (store.pending_count, store.redelivered_count)
+    times = [store.pending[sequence][1] for sequence in store.oldest_first]
+    assert [copy.pending[sequence][1] for sequence in copy.oldest_first] == times
+    # It goes on where the other one stood.
+    for one in (store, copy):
+        one.ack(5, 9)
+        one.delivered(500, 903, 1, 501)
+    assert copy.state() == store.state()
+    nobody_acks = new_store(ACK_NONE)
+    nobody_acks.set_state(store.state())
+    assert (nobody_acks.pending_count, nobody_acks.delivered_stream) == (0, 903)
+
+
 def test_the_largest_numbers_survive() -> None:
     store, top = new_store(), (1 << 64) - 1
     store.delivered(top - 1, top - 1, 1, -(1 << 63))
@@ -222,6 +245,25 @@ def test_bytes_that_are_no_changes_are_refused(data: bytes) -> None:
 def test_bytes_that_are_no_state_are_refused(data: bytes) -> None:
     with pytest.raises(FileDamaged):
         new_store().restore(data)
+
+
+def test_a_state_that_was_set_is_kept() -> None:
+    files = RecordingFiles()
+    store = Store(files, rng=Random(1), threaded=False)
+    control = store.create_stream("s").control
+    consumer = control.add_consumer("c", ACK_EXPLICIT, b"definition")
+    consumer.delivered(1, 1, 1, 1)
+    consumer.set_state(delivered(50).state())
+    control.keep_state(consumer)
+    consumer.ack(1, 1)
+    consumer.delivered(51, 51, 1, 8)
+    store.wait(store.commit())
+    state = consumer.state()
+    store.close()
+    again = Store(files, rng=Random(1), threaded=False)
+    assert again.streams["s"].control.consumers["c"].state() == state
+    assert state["ack_floor"] == (1, 1)
+    again.close()
 
 
 def test_a_store_that_is_opened_again_has_its_consumers() -> None:
