@@ -7,13 +7,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.archive_model import framed, hashed, record, tar
 
+from storage.consumer import ACK_EXPLICIT, ConsumerStore
+from workers.jetstream.account import Account
 from workers.jetstream.archive import s2
 from workers.jetstream.archive.archive import ArchiveReader, write
 from workers.jetstream.archive.errors import ArchiveError
 from workers.jetstream.archive.framing import FrameReader
 from workers.jetstream.archive.items import ArchivedMessage, ConsumerRecord
+from workers.jetstream.consumer_backups import read_record
+from workers.jetstream.stream_config import StreamConfig
 
-CONSUMER = ConsumerRecord("c", b'{"config":{},"state":{}}')
+CONSUMER = ConsumerRecord(
+    "c",
+    b'{"config":{"durable_name":"c","ack_policy":"explicit"},"state":{"delivered":{"consumer_seq":4,"stream_seq":8},'
+    b'"ack_floor":{"consumer_seq":1,"stream_seq":3},"pending":{"4":{"Sequence":2,"Timestamp":9}},'
+    b'"redelivered":{"4":2,"6":5}}}',
+)
 MESSAGES = [ArchivedMessage(n * 3, n, b"a.%d" % n, b"h" * n, b"payload" * n) for n in range(1, 20)]
 META = b'{"name":"S"}'
 
@@ -31,6 +40,7 @@ def older() -> bytes:
             "msgs/1.blk": b"".join(record("S", 1, *message) for message in MESSAGES),
             "msgs/index.db": b"\x0b\x03\x02\x64\x05\x04\x0c\x05\x00",
             "obs/c/meta.inf": b"{}",
+            "obs/c/meta.sum": b"",
             "obs/c/o.dat": b"\x16\x02" + b"\x01\x03\x04\x08\x01" + b"\x14\x01\x02\x02" + b"\x01\x02\x03",
         }
     )
@@ -42,9 +52,18 @@ CONTENTS = (newer(), older())
 def try_to_read(data: bytes) -> None:
     reader = ArchiveReader("S", message_bytes_max=1 << 16)
     with contextlib.suppress(ArchiveError):
-        for _ in reader.feed(data):
-            pass
+        for item in reader.feed(data):
+            if isinstance(item, ConsumerRecord):
+                try_to_bring_back(item)
         reader.finish()
+
+
+def try_to_bring_back(record: ConsumerRecord) -> None:
+    with contextlib.suppress(ArchiveError):
+        backed_up = read_record(record, StreamConfig(name="S"), [], Account(0, "$G"))
+        store = ConsumerStore(backed_up.name, 1, ACK_EXPLICIT, b"")
+        store.set_state(backed_up.state)
+        assert store.pending_count == len(backed_up.state["pending"])
 
 
 def mutated(data: bytes, random: Random) -> bytes:

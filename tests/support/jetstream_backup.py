@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from support.broker import Broker
@@ -92,6 +93,17 @@ def restore(
         assert answer.payload == b"", answer
     [answer] = client.ask(begun["deliver_subject"])
     return answer.json()
+
+
+def files_of(store_dir: Path, stream: str) -> dict[str, bytes]:
+    """Return what a nats-server that has stopped keeps of a stream, in the order of its older backups."""
+    [root] = store_dir.glob(f"**/streams/{stream}")
+    blocks = sorted(root.glob("msgs/*.blk"), key=lambda path: int(path.stem))
+    consumers = [
+        folder / name for folder in sorted(root.glob("obs/*")) for name in ("meta.inf", "meta.sum", "o.dat")
+    ]
+    paths = [root / "meta.inf", root / "meta.sum", *blocks, root / "msgs/index.db", *consumers]
+    return {str(path.relative_to(root)): path.read_bytes() for path in paths}
 
 
 def contents(data: bytes, stream: str) -> tuple[StreamFacts, list[ConsumerRecord], list[ArchivedMessage]]:

@@ -9,6 +9,8 @@ import nats
 import pytest
 from nats.js import JetStreamContext
 from support.broker import Broker
+from support.jetstream_backup import connected
+from support.jetstream_client import JetStreamClient
 
 JETSTREAM_TIMEOUT_S = 20
 
@@ -21,6 +23,20 @@ def _library_leaks_stay_with_their_test() -> Iterator[None]:
     """
     yield
     gc.collect()
+
+
+@pytest.fixture
+def ask() -> Iterator[Callable[[Broker], JetStreamClient]]:
+    """A function that connects to a broker's JetStream."""
+    connections = []
+
+    def connect(broker: Broker) -> JetStreamClient:
+        connections.append(connected(broker))
+        return JetStreamClient(connections[-1])
+
+    yield connect
+    for connection in connections:
+        connection.close()
 
 
 @pytest.fixture

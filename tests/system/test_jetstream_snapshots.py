@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,27 +10,22 @@ from typing import Any
 import pytest
 from support.archive_model import framed, tar
 from support.broker import Broker
-from support.jetstream_backup import ACK, Backup, back_up, connected, contents, next_chunk, restore
+from support.jetstream_backup import (
+    ACK,
+    Backup,
+    back_up,
+    connected,
+    contents,
+    files_of,
+    next_chunk,
+    restore,
+)
 from support.jetstream_client import JetStreamClient
 from support.wait import wait_until
 
 from workers.jetstream.archive.archive import write
 
 STATE_KEYS = ("messages", "bytes", "first_seq", "first_ts", "last_seq", "num_subjects", "num_deleted")
-
-
-@pytest.fixture
-def ask() -> Iterator[Callable[[Broker], JetStreamClient]]:
-    """A function that connects to a broker's JetStream."""
-    connections = []
-
-    def connect(broker: Broker) -> JetStreamClient:
-        connections.append(connected(broker))
-        return JetStreamClient(connections[-1])
-
-    yield connect
-    for connection in connections:
-        connection.close()
 
 
 def fill(client: JetStreamClient, stream: str, count: int = 300, **config: object) -> None:
@@ -139,20 +134,14 @@ def test_the_files_of_an_older_server_are_restored(
     broker = Broker("nats-server", tmp_path, jetstream=True, store_dir=str(tmp_path / "store"))
     there = ask(broker)
     fill(there, stream, max_msgs=200)
-    there.api(
-        f"CONSUMER.DURABLE.CREATE.{stream}.c",
-        {"stream_name": stream, "config": {"durable_name": "c", "ack_policy": "explicit"}},
-    )
     expected = there.info(stream)
     _, _, messages = contents(back_up(broker, there, stream).data, stream)
     broker.stop()
-    [root] = (tmp_path / "store").glob(f"**/streams/{stream}")
-    blocks = sorted(root.glob("msgs/*.blk"), key=lambda path: int(path.stem))
-    paths = [root / "meta.inf", root / "meta.sum", *blocks, root / "msgs/index.db", *root.glob("obs/c/*")]
-    data = framed(tar({str(path.relative_to(root)): path.read_bytes() for path in paths}))
+    data = framed(tar(files_of(tmp_path / "store", stream)))
     restored = restore(ask(jetstream_server), stream, data, subjects=[f"{stream}.>"], max_msgs=200)
     assert "error" not in restored, restored
     assert state_of(restored) == state_of(expected)
+    assert restored["created"] == expected["created"]
     backup = back_up(jetstream_server, ask(jetstream_server), stream)
     assert contents(backup.data, stream)[2] == messages
 

@@ -185,9 +185,7 @@ def test_what_follows_the_end_is_ignored() -> None:
         (ENTRIES.replace(b'":9,', b'":-,'), "error in state.json"),
         (ENTRIES.replace(STATE, b"[" + b" " * (len(STATE) - 2) + b"]"), "error in state.json"),
         (ENTRIES.replace(b"consumers/c", b"consumerz/c"), "expected consumer"),
-        (ENTRIES.replace(b'"config"', b'"confix"'), 'consumer "c" is missing config'),
-        (ENTRIES.replace(b'"state":{}', b'"state":[]'), 'consumer "c" is missing state'),
-        (ENTRIES.replace(b'{"name"', b'{"nam"e'), "failed to decode consumer"),
+        (ENTRIES.replace(b'count":1', b'count":-'), "error in state.json"),
         (ENTRIES.replace(b"\x0a\x04\x00\x02", b"\x0a\x02\x00\x02"), "message sequence 2 out of order"),
         (ENTRIES.replace(b"\x0a\x04\x00\x02a.b", b"\x0a\x00\x00\x02a.b"), "expected message sequence"),
         (ENTRIES.replace(b"\x03\x0a\x04\x00\x02a.bhi", b"\x00\x0a\x04\x00\x02hi"), "has no subject"),
@@ -209,7 +207,8 @@ def test_a_message_longer_than_the_server_takes_is_refused_before_it_has_come() 
         list(reader.feed(framed(huge)))
 
 
-META = b'{"Created":"2020-01-01T00:00:00Z","name":"S","subjects":["a.>"]}'
+META = b'{"created":"2020-01-01T00:00:00Z","name":"S","subjects":["a.>"]}'
+CREATED_NS = 1_577_836_800_000_000_000
 
 
 def older(files: dict[str, bytes] | None = None) -> dict[str, bytes]:
@@ -235,7 +234,7 @@ def older(files: dict[str, bytes] | None = None) -> dict[str, bytes]:
 @pytest.mark.parametrize("step", [1, 1000, 1 << 20])
 def test_an_archive_of_an_older_server_is_read(step: int) -> None:
     facts, *messages, consumer, bounds = read(framed(tar(older())), step=step)
-    assert facts == StreamFacts(0, 0, 0, META)
+    assert facts == StreamFacts(0, 0, 0, META, CREATED_NS)
     assert messages == [
         ArchivedMessage(4, 1, b"a.4", b"", b"evicted"),
         ArchivedMessage(5, 2, b"a.5", b"", b"five"),
@@ -245,7 +244,8 @@ def test_an_archive_of_an_older_server_is_read(step: int) -> None:
     ]
     assert bounds == Bounds(5, 12)
     assert isinstance(consumer, ConsumerRecord)
-    assert consumer.name == "c"
+    assert (consumer.name, consumer.created_ns) == ("c", CREATED_NS)
+    assert consumer.refusal == 'error restoring consumer ["c"]'
     assert orjson.loads(consumer.definition) == {
         "config": {"durable_name": "c"},
         "state": {
@@ -281,7 +281,12 @@ BLOCK = older()["msgs/1.blk"]
         ({"msgs/1.blk": BLOCK[:20] + b"\xff\xff" + BLOCK[22:]}, "message block 1: record shorter"),
         ({"msgs/1.blk": record("S", 1, 4, 1, b"a", b"", bytes(70000))}, "exceeds maximum payload size"),
         ({"obs/c/o.dat": b"\x16\x02\x01"}, "corrupt state"),
-        ({"obs/c/o.dat": b"\x16\x03\x01\0\0\0\0\0\0"}, "corrupt state"),
+        ({"obs/c/o.dat": b"\x17\x02\x01\0\0\0\0\0\0"}, "corrupt state"),
+        ({"obs/c/o.dat": b"\x16\x03\x01\0\0\0\0\0\0"}, "unsupported version: 3"),
+        ({"obs/c/o.dat": b"\x16\x02\x01" + b"\xff" * 9 + b"\x01\0\0\0\0"}, "corrupt state"),
+        ({"obs/c/o.dat": b"\x16\x02\0\0\1\1\1" + b"\xff" * 9 + b"\x01\1\1\0\0"}, "corrupt state"),
+        ({"obs/d/meta.inf": b"{}"}, "no meta.sum"),
+        ({"obs/d/meta.sum": b""}, "no meta.inf"),
         ({"obs/c/meta.inf": b"["}, "error restoring consumer"),
         ({"obs/c/meta.inf": b"[]"}, "not an object"),
     ],

@@ -184,14 +184,15 @@ class Consumer:
         store = self.stream.store
         return int(store.first_sequence) if store.last_sequence else 0
 
-    def _filter(self) -> SubjectFilter:
+    def filter(self) -> SubjectFilter:
+        """Return a filter of the messages that it delivers."""
         patterns = [subject.encode() for subject in self.config.filters] or [b">"]
         return SubjectFilter(self.stream.store.subjects, patterns)
 
     def _last_matching(self) -> int:
         if not self.config.filters:
             return int(self.stream.store.last_sequence)
-        found = queries.last_sequences(self.stream.store, self._filter())
+        found = queries.last_sequences(self.stream.store, self.filter())
         return found[-1] if found else 0
 
     def _begin_with_last(self) -> int:
@@ -199,7 +200,7 @@ class Consumer:
         store = self.stream.store
         if self.stream.config.max_msgs_per_subject == 1:
             return self._first_sequence()
-        sequences = queries.last_sequences(store, self._filter())
+        sequences = queries.last_sequences(store, self.filter())
         self.core.begin_with(sequences, store.last_sequence + 1)
         return sequences[0] if sequences else int(store.last_sequence)
 
@@ -357,12 +358,16 @@ class Consumer:
             now_ns = self.engine.now_ns()
             core.take_back(sequence)
             core.wait_anew(sequence, now_ns)
-            self._delayed[sequence] = now_ns + delay_ns
-            heapq.heappush(self._delays, (now_ns + delay_ns, sequence))
+            self.delay(sequence, now_ns + delay_ns)
             self.schedule()
         else:
             self._delayed.pop(sequence, None)
             self._redeliver(sequence, deliveries)
+
+    def delay(self, sequence: int, due_ns: int) -> None:
+        """Have a pending message delivered again at a Unix time; `schedule` must follow."""
+        self._delayed[sequence] = due_ns
+        heapq.heappush(self._delays, (due_ns, sequence))
 
     def _redeliver(self, sequence: int, deliveries: int) -> None:
         # What may be delivered more than once is given up when it is its turn again, as in nats-server.
@@ -388,6 +393,15 @@ class Consumer:
         if self.config.backoff:
             return self.config.backoff[min(max(deliveries, 1), len(self.config.backoff)) - 1]
         return self.config.ack_wait
+
+    def wait_began_ns(self, sequence: int, timestamp_ns: int) -> int:
+        """Return when a pending message was delivered last; as if its delay, if any, were its ack wait.
+
+        Args:
+            timestamp_ns: of its last delivery.
+        """
+        due_ns = self._delayed.get(sequence)
+        return due_ns - self.ack_wait_ns(self.core.deliveries(sequence)) if due_ns else timestamp_ns
 
     def _shortest_wait_ns(self) -> int:
         return min(self.config.backoff) if self.config.backoff else self.config.ack_wait

@@ -15,13 +15,18 @@ from workers.jetstream.consumer import ACK_POLICIES, RETENTIONS, Consumer, defin
 from workers.jetstream.delivery import Audience
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from storage.control import ControlLog
+    from workers.jetstream.consumer_backups import BackedUpConsumer
     from workers.jetstream.consumer_config import ConsumerConfig
     from workers.jetstream.stream import Stream
 
 NAME_LETTERS = 8
 INTEREST_SUBJECTS_MAX = 10_000
 """Subjects for which it is remembered whether a consumer wants them."""
+WANTED_STEP = 64
+"""Messages of a restored stream for which all its consumers are asked at a time."""
 MESSAGE_REMOVED = "Message deleted by stream limits"
 """Why a message is given up that was removed, whoever removed it."""
 _LETTERS = string.digits + string.ascii_letters
@@ -47,7 +52,7 @@ class Consumers:
     @property
     def count(self) -> int:
         """How many there are in the eyes of clients."""
-        return sum(not consumer.config.direct for consumer in self._by_name.values())
+        return len(self.shown())
 
     def get(self, name: str) -> Consumer | None:
         """Return a consumer, or None."""
@@ -55,7 +60,11 @@ class Consumers:
 
     def names(self) -> list[str]:
         """Return the names that clients see, sorted."""
-        return sorted(name for name, consumer in self._by_name.items() if not consumer.config.direct)
+        return sorted(consumer.name for consumer in self.shown())
+
+    def shown(self) -> list[Consumer]:
+        """Return the consumers that clients see, those made first first."""
+        return [consumer for consumer in self._by_name.values() if not consumer.config.direct]
 
     def all(self) -> list[Consumer]:
         """Return all consumers."""
@@ -122,13 +131,7 @@ class Consumers:
         engine = self.stream.engine
         name = config.called or self._free_name()
         created_ns = engine.now_ns()
-        control = None if config.mem_storage else self._control()
-        policy = ACK_POLICIES[config.ack_policy]
-        if control is None:
-            state = ConsumerStore(name, 0, policy, b"")
-        else:
-            state = control.add_consumer(name, policy, definition(config, created_ns))
-        consumer = Consumer(self, name, config, created_ns, state)
+        consumer = Consumer(self, name, config, created_ns, self._new_state(name, config, created_ns))
         self._by_name[name] = consumer
         self._interest.clear()
         consumer.start()
@@ -139,6 +142,38 @@ class Consumers:
         engine.commit_soon()
         engine.pump_soon()
         consumer_advisories.action(consumer, "create")
+        return consumer
+
+    def _new_state(self, name: str, config: ConsumerConfig, created_ns: int) -> ConsumerStore:
+        """Make the state of a new consumer, in the store if it is kept there."""
+        control = None if config.mem_storage else self._control()
+        policy = ACK_POLICIES[config.ack_policy]
+        if control is None:
+            return ConsumerStore(name, 0, policy, b"")
+        return control.add_consumer(name, policy, definition(config, created_ns))
+
+    def restore(self, backed_up: BackedUpConsumer) -> Consumer:
+        """Bring a consumer of a backup back, whose name is free; `listen` lets it deliver.
+
+        Raises:
+            StorageError: it could not be stored.
+        """
+        name, config, now_ns = backed_up.name, backed_up.config, self.stream.engine.now_ns()
+        created_ns = backed_up.created_ns or now_ns
+        pending = backed_up.state["pending"]
+        state = self._new_state(name, config, created_ns)
+        # A time to come is how a backup tells that a message waits longer than usual.
+        known = {sequence: (number, min(ts_ns, now_ns)) for sequence, (number, ts_ns) in pending.items()}
+        state.set_state({**backed_up.state, "pending": known})
+        control = None if config.mem_storage else self._control()
+        if control is not None:
+            control.keep_state(state)
+        consumer = Consumer(self, name, config, created_ns, state)
+        consumer.core.take_given_up(backed_up.given_up)
+        for sequence, (_, ts_ns) in pending.items():
+            if ts_ns > now_ns:
+                consumer.delay(sequence, ts_ns + consumer.ack_wait_ns(consumer.core.deliveries(sequence)))
+        self._by_name[name] = consumer
         return consumer
 
     def _free_name(self) -> str:
@@ -230,11 +265,32 @@ class Consumers:
         if stream.config.retention == "interest":
             self._drop_unwanted(SubjectFilter(stream.store.subjects, (b">",)), stream.store.first_sequence)
 
+    def drop_acknowledged(self) -> Iterator[None]:
+        """Remove what restored consumers are done with, where that ends messages; a step takes 1 ms at most.
+
+        A message may have been acknowledged after a backup had read it.
+        """
+        store = self.stream.store
+        if self.stream.config.retention == "limits":
+            return
+        for consumer in self.all():
+            following = consumer.core.next_sequence
+            found = queries.find_all(store, consumer.filter(), store.first_sequence)
+            for start in range(0, len(found), WANTED_STEP):
+                if found[start] >= following:
+                    break
+                store.delete_many(
+                    [
+                        int(sequence)
+                        for sequence in found[start : start + WANTED_STEP]
+                        if not any(one.core.wants(int(sequence)) for one in self._by_name.values())
+                    ]
+                )
+                yield
+
     def _drop_unwanted_after(self, gone: Consumer) -> None:
         """Remove the messages that only a deleted consumer wanted."""
-        table = self.stream.store.subjects
-        patterns = [subject.encode() for subject in gone.config.filters] or [b">"]
-        self._drop_unwanted(SubjectFilter(table, patterns), gone.core.state.floor_stream + 1)
+        self._drop_unwanted(gone.filter(), gone.core.state.floor_stream + 1)
 
     def _drop_unwanted(self, subjects: SubjectFilter, first: int) -> None:
         store = self.stream.store

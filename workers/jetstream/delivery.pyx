@@ -269,6 +269,15 @@ cdef class ConsumerCore:
         return len(self.given_up)
 
     @property
+    def given_up_sequences(self):
+        """These messages, lowest first."""
+        return sorted(self.given_up)
+
+    def take_given_up(self, sequences):
+        """Count these as delivered as often as they may be; they are not pending."""
+        self.given_up.update(sequences)
+
+    @property
     def num_ack_pending(self):
         """How many messages are delivered and not acknowledged."""
         return self.state.pending_count

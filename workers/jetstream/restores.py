@@ -37,6 +37,7 @@ from workers.jetstream.archive.items import (
     Item,
     StreamFacts,
 )
+from workers.jetstream.consumer_backups import BackedUpConsumer, read_record
 from workers.jetstream.durations import NEVER, SECOND_NS, parse_ttl
 from workers.jetstream.snapshots import Slices
 from workers.jetstream.stream import Stream, definition
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from storage.limits import StreamLimits
     from storage.stream import StreamStore
     from workers.jetstream.account import Account
+    from workers.jetstream.consumers import Consumers
     from workers.jetstream.engine import JetStream
 
 Fields = dict[str, Any]
@@ -239,8 +241,8 @@ class Restore:
         self._listener: int | None = None
         self._store: StreamStore | None = None
         self._is_admitted = False
-        self._last = self._last_timestamp_ns = 0
-        self._consumers: list[ConsumerRecord] = []
+        self._last = self._last_timestamp_ns = self._created_ns = 0
+        self._consumers: list[BackedUpConsumer] = []
         self._undurable_bytes = 0
         self._received_bytes = 0
         self._error: Exception | None = None
@@ -405,8 +407,10 @@ class Restore:
         elif isinstance(item, Deleted):
             store.delete(item.sequence)
         elif isinstance(item, ConsumerRecord):
-            self._consumers.append(item)
+            others = [one.config for one in self._consumers]
+            self._consumers.append(read_record(item, self._config, others, self._account))
         elif isinstance(item, StreamFacts):
+            self._created_ns = item.created_ns
             self._skip_to(store, max(item.first_sequence, self._config.first_seq) - 1)
         elif isinstance(item, Bounds):
             self._skip_to(store, item.last_sequence)
@@ -475,27 +479,36 @@ class Restore:
         self._store, self._is_admitted = None, False
         stream.listen()
         self._engine.advisories.stream_action(stream.account, stream.name, "create")
-        if self._consumers:
-            self._engine.log.warning(
-                f"JetStream: {len(self._consumers)} consumers of stream {stream.name!r} were not restored"
-            )
         return stream.info()
 
     async def _make_stream(self, store: StreamStore) -> Stream:
-        """Give what was restored its definition and its limits; return the stream, durable."""
+        """Give what was restored its definition, limits and consumers; return the stream, durable."""
         engine, config = self._engine, self._config
-        created_ns = engine.now_ns()
+        created_ns = self._created_ns or engine.now_ns()
+        stream = Stream(engine, self._account, config, created_ns, store)
+        await self._bring_consumers_back(stream.consumers)
+        # Last, so that whenever there is a stream it is whole.
         if config.storage == MEMORY:
             store.apply_limits(config.limits())
             store.enforce_limits()
         else:
             kept = definition(self._account.name, config, created_ns)
             engine.store.update_stream(self._store_name, kept, config.limits())
+        stream.consumers.removed()
         await engine.durable()
         await self._ask_directory("restore.confirm")
-        stream = Stream(engine, self._account, config, created_ns, store)
         engine.adopt(stream)
         return stream
+
+    async def _bring_consumers_back(self, consumers: Consumers) -> None:
+        slices = Slices()
+        for consumer in self._consumers:
+            consumers.restore(consumer)
+            if slices.is_over:
+                await slices.rest()
+        for _ in consumers.drop_acknowledged():
+            if slices.is_over:
+                await slices.rest()
 
     async def _undo(self) -> None:
         """Leave nothing behind."""

@@ -22,6 +22,7 @@ from storage.errors import StorageError
 from workers.jetstream import apierrors, gojson, stream_json
 from workers.jetstream.advisories import PREFIX, unique_id
 from workers.jetstream.asset_metadata import config_json
+from workers.jetstream.consumer_backups import record_of
 from workers.jetstream.subjects import is_valid_literal
 from workers.sinks import CallSink
 
@@ -138,7 +139,8 @@ class SnapshotSender:
         self._sent = 0
         state = stream.store.state()
         self._first, self._last = state.first_seq, state.last_seq
-        self.state = stream_json.stream_state(state)
+        self._has_consumers = not request.get("no_consumers", False)
+        self.state = stream_json.stream_state(state, consumer_count=stream.consumers.count)
 
     async def run(self) -> None:
         """Send everything, or say at the end why not."""
@@ -236,7 +238,10 @@ class SnapshotSender:
         # Only here: what writes archives takes long to load, and few workers are asked to.
         from workers.jetstream.archive import archive
 
-        return archive.write(gojson.encode(self.state), self._engine.now_ns(), (), self._messages())
+        consumers = self._stream.consumers.shown() if self._has_consumers else []
+        state = gojson.encode(self.state | {"consumer_count": len(consumers)})
+        records = (record_of(consumer, self._last) for consumer in consumers)
+        return archive.write(state, self._engine.now_ns(), records, self._messages())
 
     def _messages(self) -> Iterator[tuple[int, int, bytes, bytes, bytes]]:
         """Yield the messages up to what was the last one, as they are now."""

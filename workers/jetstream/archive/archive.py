@@ -24,7 +24,7 @@ def write(
 ) -> Iterator[bytes]:
     """Yield an archive in pieces, some of them empty; the next one is made when it is asked for.
 
-    A piece stands for at most some 128 messages or 64 KiB, so making one takes less than a millisecond.
+    A piece stands for a consumer, or for some 128 messages or 64 KiB at most, less than a millisecond's work.
 
     Args:
         state: the StreamState as JSON; its `consumer_count` is the number of `consumers`.
@@ -37,6 +37,7 @@ def write(
     for consumer in consumers:
         name = (entries.CONSUMER_PREFIX + consumer.name).encode()
         yield from frames.write(entry_codec.encode(name, created_ns, 0, b"", consumer.definition))
+        yield b""
     for count, (sequence, timestamp_ns, subject, headers, payload) in enumerate(messages, 1):
         yield from frames.write(entry_codec.encode(subject, timestamp_ns, sequence, headers, payload))
         if count % MESSAGES_PER_PIECE == 0:

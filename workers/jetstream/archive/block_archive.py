@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import orjson
 
 from workers.jetstream.archive.blocks import BlockReader
-from workers.jetstream.archive.consumer_files import consumer_record
+from workers.jetstream.archive.consumer_files import consumer_record, created_ns
 from workers.jetstream.archive.entries import DOCUMENT_BYTES_MAX, read_uvarint
 from workers.jetstream.archive.errors import ArchiveError
 from workers.jetstream.archive.highwayhash import hash64
@@ -137,7 +137,7 @@ class BlockArchiveReader:
 
     def _consumer_end(self, name: str, *, is_last: bool) -> Iterator[Item]:
         files = self._consumers[name]
-        if is_last and META in files:
+        if is_last and META in files and META_SUM in files:
             del self._consumers[name]
             yield consumer_record(name, files[META], files.get("o.dat", b""))
 
@@ -146,8 +146,10 @@ class BlockArchiveReader:
             raise ArchiveError(f"no {META}")
         for name in list(self._consumers):
             yield from self._consumer_end(name, is_last=True)
-        if self._consumers:
-            raise ArchiveError(f'error restoring consumer ["{next(iter(self._consumers))}"]: no {META}')
+        for name, files in self._consumers.items():
+            raise ArchiveError(
+                f'error restoring consumer ["{name}"]: no {META_SUM if META in files else META}'
+            )
         self.is_complete = True
         yield Bounds(self._first, max(self._last, self._blocks.last_sequence))
 
@@ -158,7 +160,7 @@ class BlockArchiveReader:
             raise ArchiveError(f"{META}: {error}") from error
         if not isinstance(config, dict) or config.get("name") != self._name:
             raise ArchiveError("stream names do not match")
-        return StreamFacts(0, 0, 0, meta)
+        return StreamFacts(0, 0, 0, meta, created_ns(config))
 
     def _read_index(self, head: bytes) -> None:
         """Take the first and last sequence; an unknown version costs only what limits took from the front."""

@@ -163,8 +163,7 @@ class EntryReader:
         if not name.startswith(CONSUMER_PREFIX):
             raise ArchiveError(f'expected consumer, found "{name}"')
         self._consumers_left -= 1
-        name = name.removeprefix(CONSUMER_PREFIX)
-        return ConsumerRecord(name, checked_consumer(name, body))
+        return ConsumerRecord(name.removeprefix(CONSUMER_PREFIX), body)
 
 
 def state_facts(body: bytes) -> StreamFacts:
@@ -180,22 +179,8 @@ def state_facts(body: bytes) -> StreamFacts:
     if not isinstance(state, dict):
         raise ArchiveError(f"error in {STATE_NAME}: not an object")
     numbers = [state.get(key, 0) for key in ("first_seq", "last_seq", "consumer_count")]
+    if type(numbers[2]) is int and numbers[2] < 0:
+        raise ArchiveError("invalid stream state: negative consumer count")
     if not all(type(number) is int and 0 <= number <= SEQUENCE_MAX for number in numbers):
         raise ArchiveError(f"error in {STATE_NAME}: {numbers} are not numbers")
     return StreamFacts(numbers[0], numbers[1], numbers[2], b"")
-
-
-def checked_consumer(name: str, body: bytes) -> bytes:
-    """Return `body` if it is JSON of a consumer.
-
-    Raises:
-        ArchiveError: it is not.
-    """
-    try:
-        consumer = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise ArchiveError(f'failed to decode consumer "{name}" state: {error}') from error
-    for part in ("config", "state"):
-        if not isinstance(consumer, dict) or not isinstance(consumer.get(part), dict):
-            raise ArchiveError(f'consumer "{name}" is missing {part}')
-    return body
