@@ -19,14 +19,12 @@ from typing import TYPE_CHECKING
 
 from workers.jetstream import apierrors, counters, headers, publish_checks, rollup, schedules
 from workers.jetstream.durations import parse_uint64
+from workers.jetstream.open_batches import OpenBatches, Staged
 
 if TYPE_CHECKING:
     from storage.reader import Message
     from workers.jetstream.publishing import Publisher
-    from workers.jetstream.schedules import Timer
 
-TIMEOUT_SECONDS = 10.0
-"""A batch without a new message for so long is abandoned."""
 BATCHES_PER_STREAM_MAX = 50
 BATCHES_MAX = 1000
 MESSAGES_MAX = 1000
@@ -35,14 +33,6 @@ ID_BYTES_MAX = 64
 STAGED_BYTES_MAX = 512 << 20
 ADVISORY_SUBJECT = "$JS.EVENT.ADVISORY.STREAM.BATCH_ABANDONED."
 ADVISORY_TYPE = "io.nats.jetstream.advisory.v1.stream_batch_abandoned"
-
-
-@dataclass(slots=True)
-class Staged:
-    """How many batches all streams of a worker have open, and the bytes of theirs in memory."""
-
-    batches: int = 0
-    size: int = 0
 
 
 _staged = Staged()
@@ -191,26 +181,12 @@ class AtomicBatch:
     size: int = 0
 
 
-class AtomicBatches:
+class AtomicBatches(OpenBatches[AtomicBatch]):
     """The atomic batches of one stream."""
 
     def __init__(self, publisher: Publisher, staged: Staged = _staged) -> None:
         """Begin without any; `staged` counts what all streams of the worker have in memory."""
-        self._publisher = publisher
-        self._engine = publisher.stream.engine
-        self._staged = staged
-        self._batches: dict[bytes, AtomicBatch] = {}
-        self._timer: Timer | None = None
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def close(self) -> None:
-        """Forget all batches without a word."""
-        for batch_id in list(self._batches):
-            self._drop(batch_id)
-        if self._timer is not None:
-            self._timer.cancel()
+        super().__init__(publisher, staged, stream_max=BATCHES_PER_STREAM_MAX, worker_max=BATCHES_MAX)
 
     def recover(self) -> None:
         """Take out the beginning of a batch whose end was lost in a crash."""
@@ -279,13 +255,9 @@ class AtomicBatches:
             if size > MESSAGES_MAX:
                 raise apierrors.atomic_publish_too_large_batch(MESSAGES_MAX)
             raise apierrors.atomic_publish_incomplete_batch()
-        if len(self._batches) >= BATCHES_PER_STREAM_MAX or self._staged.batches >= BATCHES_MAX:
+        if self._is_full:
             raise apierrors.atomic_publish_too_many_inflight()
-        batch = self._batches[batch_id] = AtomicBatch(self._deadline_ns())
-        self._staged.batches += 1
-        if self._timer is None:
-            self._timer = self._engine.later(TIMEOUT_SECONDS, self._expire)
-        return batch
+        return self._open(batch_id, AtomicBatch(self._deadline_ns()))
 
     def _stage(self, batch_id: bytes, batch: AtomicBatch, message: tuple[bytes, bytes, bytes]) -> None:
         size = sum(map(len, message))
@@ -319,23 +291,13 @@ class AtomicBatches:
             sequence = publisher.store_message(subject, block, payload)
         publisher.stream.acknowledge(reply, publisher.batch_ack(sequence, batch_id, len(ready)))
 
-    def _deadline_ns(self) -> int:
-        return self._engine.now_ns() + int(TIMEOUT_SECONDS * 1e9)
+    def _time_out(self, batch_id: bytes) -> None:
+        self._abandon(batch_id, "timeout")
 
-    def _expire(self) -> None:
-        """Abandon batches that got no message for too long."""
-        self._timer = None
-        now_ns = self._engine.now_ns()
-        for batch_id in [one for one, batch in self._batches.items() if batch.deadline_ns <= now_ns]:
-            self._abandon(batch_id, "timeout")
-        if self._batches:
-            soonest_ns = min(batch.deadline_ns for batch in self._batches.values())
-            self._timer = self._engine.later(max((soonest_ns - now_ns) / 1e9, 0.01), self._expire)
-
-    def _drop(self, batch_id: bytes) -> None:
-        batch = self._batches.pop(batch_id)
-        self._staged.batches -= 1
+    def _drop(self, batch_id: bytes) -> AtomicBatch:
+        batch = super()._drop(batch_id)
         self._staged.size -= batch.size
+        return batch
 
     def _abandon(self, batch_id: bytes, reason: str) -> None:
         self._drop(batch_id)

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING
 
 from workers.jetstream import apierrors, gojson, headers, publish_checks
 from workers.jetstream.apierrors import ApiError
-from workers.jetstream.batches import ID_BYTES_MAX, TIMEOUT_SECONDS, BatchCheck, Staged
+from workers.jetstream.batches import ID_BYTES_MAX, BatchCheck
 from workers.jetstream.durations import parse_int64, parse_uint64
+from workers.jetstream.open_batches import OpenBatches, Staged
 
 if TYPE_CHECKING:
     from workers.jetstream.publishing import Publisher
-    from workers.jetstream.schedules import Timer
 
 SUFFIX = b".$FI"
 START, APPEND, COMMIT, COMMIT_END, PING = range(5)
@@ -37,7 +37,7 @@ FLOW_DEFAULT, FLOW_MAX = 10, 65535
 # Messages per answer that all batches of a stream share.
 SHARED_FLOW = 500
 
-_open = Staged()
+_opened = Staged()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,26 +95,12 @@ class FastBatch:
     stream_sequence: int = 0
 
 
-class FastBatches:
+class FastBatches(OpenBatches[FastBatch]):
     """The fast batches of one stream."""
 
-    def __init__(self, publisher: Publisher, opened: Staged = _open) -> None:
+    def __init__(self, publisher: Publisher, opened: Staged = _opened) -> None:
         """Begin without any; `opened` counts the batches of all streams of the worker."""
-        self._publisher = publisher
-        self._engine = publisher.stream.engine
-        self._opened = opened
-        self._batches: dict[bytes, FastBatch] = {}
-        self._timer: Timer | None = None
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def close(self) -> None:
-        """Forget all batches without a word."""
-        for batch_id in list(self._batches):
-            self._drop(batch_id)
-        if self._timer is not None:
-            self._timer.cancel()
+        super().__init__(publisher, opened, stream_max=BATCHES_PER_STREAM_MAX, worker_max=BATCHES_MAX)
 
     def publish(self, subject: bytes, reply: bytes, block: bytes, payload: bytes) -> None:
         """Handle one message whose reply subject ends in SUFFIX.
@@ -157,16 +143,12 @@ class FastBatches:
             return batch
         if operation.sequence != 1 or operation.kind == PING:
             raise apierrors.batch_publish_unknown_batch_id()
-        if len(self._batches) >= BATCHES_PER_STREAM_MAX or self._opened.batches >= BATCHES_MAX:
+        if self._is_full:
             raise apierrors.batch_publish_too_many_inflight()
         # The only batch gets what it wants; with others it begins slowly.
         flow = 1 if self._batches else min(SHARED_FLOW, operation.flow)
         batch = FastBatch(operation.is_gap_ok, operation.flow, flow, self._deadline_ns())
-        self._batches[operation.batch_id] = batch
-        self._opened.batches += 1
-        if self._timer is None:
-            self._timer = self._engine.later(TIMEOUT_SECONDS, self._expire)
-        return batch
+        return self._open(operation.batch_id, batch)
 
     def _ping(self, batch: FastBatch, operation: Operation, reply: bytes) -> None:
         """Tell how far the batch has come."""
@@ -289,21 +271,3 @@ class FastBatches:
             stream.send_now(reply, body)
         else:
             stream.acknowledge(reply, body)
-
-    # Batches that nobody goes on with.
-
-    def _deadline_ns(self) -> int:
-        return self._engine.now_ns() + int(TIMEOUT_SECONDS * 1e9)
-
-    def _expire(self) -> None:
-        self._timer = None
-        now_ns = self._engine.now_ns()
-        for batch_id in [one for one, batch in self._batches.items() if batch.deadline_ns <= now_ns]:
-            self._drop(batch_id)
-        if self._batches:
-            soonest_ns = min(batch.deadline_ns for batch in self._batches.values())
-            self._timer = self._engine.later(max((soonest_ns - now_ns) / 1e9, 0.01), self._expire)
-
-    def _drop(self, batch_id: bytes) -> None:
-        del self._batches[batch_id]
-        self._opened.batches -= 1
