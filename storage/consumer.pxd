@@ -37,6 +37,7 @@ cdef class ConsumerStore:
     cdef readonly uint64_t floor_stream
     cdef readonly uint64_t pending_count
     cdef PendingMessages messages       # the pending ones
+    cdef readonly set given_up          # stream sequences delivered as often as they may be, not acknowledged
     cdef changes_t changes              # not in the log yet
     cdef uint64_t serial                # of the last changes that were taken or replayed
     cdef list changed                   # the store's list of consumers with changes, or None
@@ -61,7 +62,8 @@ cdef class ConsumerStore:
                    int64_t timestamp_ns) except -1
     cdef int apply_delivered(self, uint64_t consumer_sequence, uint64_t sequence, uint32_t deliveries,
                              int64_t timestamp_ns) except -1
-    cdef int apply_ack(self, uint64_t consumer_sequence, uint64_t sequence) except -1
+    cdef int apply_ack(self, uint64_t sequence) except -1
+    cdef int apply_ack_all(self, uint64_t consumer_sequence, uint64_t sequence) except -1
     cdef int apply_reset(self, uint64_t sequence) except -1
     cdef int apply_give_up(self, uint64_t sequence) except -1
     cdef int raise_floor(self, uint64_t consumer_sequence) noexcept

@@ -13,7 +13,7 @@ stream's control log with the next commit:
 and a whole state (`export`) is
 
     version 1, one byte | serial | delivered: consumer, stream | ack floor: consumer, stream
-    | the pending messages, oldest delivery first, as changes of kind 1 and 2
+    | the pending messages, oldest delivery first, as changes of kind 1 and 2 | what is given up, of kind 7
 
 A number is a varint (7 bits a byte, the lowest first; bit 7 says that another byte follows). A change is a
 tag, bits 0 to 2 its kind, and up to four numbers, each there when its bit of the tag is set, else 0:
@@ -238,6 +238,7 @@ cdef class ConsumerStore:
         """
         self.name, self.number, self.ack_policy, self.definition = name, number, ack_policy, definition
         self.messages = PendingMessages()
+        self.given_up = set()
         self.changed, self.control = changed, control
 
     def __dealloc__(self):
@@ -256,20 +257,24 @@ cdef class ConsumerStore:
         cdef uint64_t before = self.pending_count
         cdef uint64_t floor_consumer = self.floor_consumer
         cdef uint64_t floor_stream = self.floor_stream
-        self.apply_ack(consumer_sequence, sequence)
+        if len(self.given_up) and sequence in self.given_up:
+            self.given_up.discard(sequence)
+            self.mark_changed()
+            put_change(&self.changes, ACKNOWLEDGED, 1, sequence, sequence, 0)
         if self.ack_policy == ACKS_ARE_CUMULATIVE:
+            self.apply_ack_all(consumer_sequence, sequence)
             if (before != self.pending_count or floor_consumer != self.floor_consumer
                     or floor_stream != self.floor_stream):
                 self.mark_changed()
                 put_change(&self.changes, ACKNOWLEDGED_ALL, 1, consumer_sequence, sequence, 0)
-        elif before != self.pending_count:
+        elif self.apply_ack(sequence):
             self.mark_changed()
             # The consumer sequence plays no part in it: this one makes acknowledgements in order one run.
             put_change(&self.changes, ACKNOWLEDGED, 1, sequence, sequence, 0)
         return <int>(before - self.pending_count)
 
     cdef int give_up_c(self, uint64_t sequence) except -1:
-        """Let one message be pending no more, whatever the ack policy; return 1, or 0: it is not pending."""
+        """Give one message up, whatever the ack policy; return 1, or 0: it is not pending."""
         cdef uint64_t before = self.pending_count
         self.apply_give_up(sequence)
         if before == self.pending_count:
@@ -279,7 +284,9 @@ cdef class ConsumerStore:
         return 1
 
     def give_up(self, uint64_t stream_sequence):
-        """Note that a pending message will not be delivered again: it is gone, or was delivered too often.
+        """Note that a pending message will not be delivered again, as it was as often as it may be.
+
+        It is in `given_up` until it is acknowledged or the consumer reset.
 
         Returns:
             1, or 0: it is not pending.
@@ -355,9 +362,12 @@ cdef class ConsumerStore:
                 self.apply_delivered(consumer_sequence + index, sequence + index, 1, timestamp_ns)
         elif kind == REDELIVERED:
             self.apply_delivered(consumer_sequence, sequence, <uint32_t>count, timestamp_ns)
-        elif kind == ACKNOWLEDGED or kind == ACKNOWLEDGED_ALL:
+        elif kind == ACKNOWLEDGED:
             for index in range(count):
-                self.apply_ack(consumer_sequence + index, sequence + index)
+                self.apply_ack(sequence + index)
+        elif kind == ACKNOWLEDGED_ALL:
+            for index in range(count):
+                self.apply_ack_all(consumer_sequence + index, sequence + index)
         elif kind == GIVEN_UP:
             for index in range(count):
                 self.apply_give_up(sequence + index)
@@ -393,37 +403,42 @@ cdef class ConsumerStore:
             messages.touch(link, messages.at(link).deliveries, timestamp_ns)
         return 0
 
-    cdef int apply_ack(self, uint64_t consumer_sequence, uint64_t sequence) except -1:
-        cdef PendingMessages messages = self.messages
-        cdef uint32_t link
+    cdef int apply_ack(self, uint64_t sequence) except -1:
+        """Acknowledge one message; return 1, or 0: it is not pending."""
+        cdef uint32_t link = self.messages.find(sequence)
         cdef uint64_t first_delivery
-        if self.ack_policy == ACKS_ARE_CUMULATIVE:
-            if consumer_sequence <= self.floor_consumer or sequence <= self.floor_stream:
-                return 0
-            while messages.count and messages.at(messages.lowest_link).sequence <= sequence:
-                messages.remove(messages.lowest_link)
-            self.pending_count = messages.count
-            self.floor_consumer, self.floor_stream = consumer_sequence, sequence
-            return 0
-        link = messages.find(sequence)
         if link == 0:
+            self.given_up.discard(sequence)
             return 0
-        first_delivery = messages.at(link).consumer_sequence
-        messages.remove(link)
+        first_delivery = self.messages.at(link).consumer_sequence
+        self.messages.remove(link)
+        self.pending_count = self.messages.count
+        self.raise_floor(first_delivery)
+        return 1
+
+    cdef int apply_ack_all(self, uint64_t consumer_sequence, uint64_t sequence) except -1:
+        cdef PendingMessages messages = self.messages
+        if consumer_sequence <= self.floor_consumer or sequence <= self.floor_stream:
+            return 0
+        while messages.count and messages.at(messages.lowest_link).sequence <= sequence:
+            messages.remove(messages.lowest_link)
         self.pending_count = messages.count
-        return self.raise_floor(first_delivery)
+        self.floor_consumer, self.floor_stream = consumer_sequence, sequence
+        return 0
 
     cdef int apply_give_up(self, uint64_t sequence) except -1:
-        """Remove one message and leave the floor where it is, as it was not acknowledged."""
+        """Remember that one message is given up, and leave the floor where it is: it was not acknowledged."""
         cdef uint32_t link = self.messages.find(sequence)
         if link == 0:
             return 0
         self.messages.remove(link)
         self.pending_count = self.messages.count
+        self.given_up.add(sequence)
         return 0
 
     cdef int apply_reset(self, uint64_t sequence) except -1:
         self.messages.clear()
+        self.given_up.clear()
         self.pending_count = 0
         self.delivered_consumer = self.floor_consumer = 0
         self.delivered_stream = self.floor_stream = sequence - 1 if sequence else 0
@@ -522,18 +537,21 @@ cdef class ConsumerStore:
         }
 
     def set_state(self, dict state not None):
-        """Become what `state` told of another one; `ControlLog.keep_state` makes that last.
+        """Become what `state` tells; `ControlLog.keep_state` makes that last.
 
-        Redelivered messages that are not pending are ignored, and with ACK_NONE all that are pending.
+        Redelivered messages that are not pending are given up. With ACK_NONE nothing is pending or given up.
         """
         cdef PendingMessages messages = self.messages
+        cdef dict pending = state["pending"]
         cdef dict redelivered = state["redelivered"]
         self.delivered_consumer, self.delivered_stream = state["delivered"]
         self.floor_consumer, self.floor_stream = state["ack_floor"]
         messages.clear()
+        self.given_up.clear()
         if self.ack_policy != NOBODY_ACKS:
+            self.given_up.update(sequence for sequence in redelivered if sequence not in pending)
             for timestamp_ns, sequence, consumer_sequence in sorted(
-                (delivery[1], sequence, delivery[0]) for sequence, delivery in state["pending"].items()
+                (delivery[1], sequence, delivery[0]) for sequence, delivery in pending.items()
             ):
                 messages.append(sequence, consumer_sequence, redelivered.get(sequence, 0) + 1, timestamp_ns)
             messages.sort()
@@ -571,6 +589,8 @@ cdef class ConsumerStore:
                 put_change(&packed, REDELIVERED if one.deliveries > 1 else DELIVERED, one.deliveries,
                            one.consumer_sequence, one.sequence, one.timestamp_ns)
                 one = self.younger(one)
+            for sequence in sorted(self.given_up):
+                put_change(&packed, GIVEN_UP, 1, sequence, sequence, 0)
             return take_packed(&packed)
         finally:
             free(packed.data)
@@ -594,8 +614,12 @@ cdef class ConsumerStore:
         read_number(&reader, &self.floor_consumer)
         read_number(&reader, &self.floor_stream)
         messages.clear()
+        self.given_up.clear()
         while reader.at < reader.end:
             read_change(&reader, &one)
+            if one.kind == GIVEN_UP:
+                self.given_up.update(range(one.sequence, one.sequence + one.count))
+                continue
             is_sorted = is_sorted and one.sequence > highest
             if one.kind == REDELIVERED:
                 messages.append(one.sequence, one.consumer, <uint32_t>one.count, one.timestamp_ns)

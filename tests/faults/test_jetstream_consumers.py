@@ -240,3 +240,38 @@ def test_consumers_lose_nothing_and_repeat_nothing_acknowledged(start, request, 
             model.kill()
     model.drain()
     model.client.close()
+
+
+@pytest.mark.servers("midge-1", "midge-2", "nats-server")
+def test_what_was_given_up_is_still_known_after_a_start(start):
+    """A late acknowledgement ends it, and it counts as redelivered until then."""
+    server = start(jetstream=True)
+    client = ConsumerClient(server)
+    client.api("STREAM.CREATE.WORK", {"name": "WORK", "subjects": ["work"], "retention": "workqueue"})
+    config = {"durable_name": "c", "ack_policy": "explicit", "max_deliver": 2}
+    client.api("CONSUMER.CREATE.WORK.c", {"stream_name": "WORK", "config": config})
+    for number in range(3):
+        client.next(client.request("work", b"%d" % number))
+    held = []
+    for _ in range(2):
+        sid = client.pull("WORK", "c", {"batch": 2, "expires": 60 * SECOND_NS})
+        held = [client.next(sid) for _ in range(2)]
+        for message in held:
+            client.ack_sync(message, b"-NAK")
+    last = client.next(client.pull("WORK", "c", {"batch": 1, "expires": 60 * SECOND_NS}))
+    assert last.payload == b"2"
+
+    def numbers():
+        info = client.api("CONSUMER.INFO.WORK.c")
+        messages = client.api("STREAM.INFO.WORK")["state"]["messages"]
+        return info["num_ack_pending"], info["num_redelivered"], messages
+
+    assert numbers() == (1, 2, 3)
+    client.close()
+    server.stop()
+    server.start_again()
+    client = ConsumerClient(server)
+    assert numbers() == (1, 2, 3)
+    client.ack_sync(held[0])
+    assert numbers() == (1, 1, 2)
+    client.close()

@@ -148,7 +148,7 @@ def test_restored_consumers_are_still_there_after_a_start(
     there = ask(jetstream_oracle)
     broker = start(jetstream=True)
     stream = f"LAST-{broker.kind}"
-    kept = [name for name in CONSUMERS if name not in ("memory", "pull")]
+    kept = [name for name in CONSUMERS if name != "memory"]
     fill(jetstream_oracle, there, stream)
     data = back_up(jetstream_oracle, there, stream).data
     restored = restore(ask(broker), stream, data, subjects=[f"{stream}.>"])

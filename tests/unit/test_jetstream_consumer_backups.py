@@ -31,8 +31,8 @@ def read(
     return read_record(one, stream or StreamConfig(name="S"), others, Account(0, "$G"))
 
 
-def test_a_state_is_read_with_what_was_given_up() -> None:
-    name, config, created_ns, state, given_up = read(record(created_ns=7))
+def test_a_state_is_read() -> None:
+    name, config, created_ns, state = read(record(created_ns=7))
     assert (name, config.durable_name, created_ns) == ("c", "c", 7)
     assert config.max_ack_pending == 1000
     assert state == {
@@ -41,7 +41,6 @@ def test_a_state_is_read_with_what_was_given_up() -> None:
         "pending": {7: (4, -6)},
         "redelivered": {4: 2, 7: 1},
     }
-    assert given_up == [4]
 
 
 def test_what_go_takes_for_the_same_is_read() -> None:
@@ -49,10 +48,8 @@ def test_what_go_takes_for_the_same_is_read() -> None:
         b'{"Durable_Name":"c","later":1}',
         b'{"Delivered":{"Stream_Seq":3},"pending":{"2":null}}',
     )
-    name, _, _, state, given_up = read(
-        ConsumerRecord("c", b'{"Config":%b,"STATE":%b}' % (config, state_text))
-    )
-    assert (name, state["delivered"], state["ack_floor"], given_up) == ("c", (0, 3), (0, 0), [])
+    name, _, _, state = read(ConsumerRecord("c", b'{"Config":%b,"STATE":%b}' % (config, state_text)))
+    assert (name, state["delivered"], state["ack_floor"]) == ("c", (0, 3), (0, 0))
     assert state["pending"] == {2: (0, 0)}
 
 

@@ -215,9 +215,42 @@ def test_a_state_can_be_set() -> None:
         one.ack(5, 9)
         one.delivered(500, 903, 1, 501)
     assert copy.state() == store.state()
+    # What was redelivered and is not pending is given up.
+    copy.set_state({**store.state(), "redelivered": {1: 3, 12: 1}})
+    assert copy.given_up == {1}
     nobody_acks = new_store(ACK_NONE)
-    nobody_acks.set_state(store.state())
+    nobody_acks.set_state({**store.state(), "redelivered": {1: 3}})
     assert (nobody_acks.pending_count, nobody_acks.delivered_stream) == (0, 903)
+    assert nobody_acks.given_up == set()
+
+
+def test_what_is_given_up_is_remembered_until_it_is_acknowledged() -> None:
+    store = delivered(9)
+    for sequence in (2, 3, 4, 8):
+        assert store.give_up(sequence) == 1
+    assert store.give_up(8) == 0
+    assert store.ack(3, 3) == 0
+    assert (store.given_up, store.pending_count, store.floor_stream) == ({2, 4, 8}, 5, 0)
+    replayed, exported = new_store(), new_store()
+    replayed.replay(store.take_changes())
+    exported.restore(store.export())
+    for copy in (replayed, exported):
+        assert (copy.state(), copy.given_up) == (store.state(), {2, 4, 8})
+    store.ack(8, 8)
+    replayed.replay(store.take_changes())
+    assert replayed.given_up == {2, 4}
+    store.reset(1)
+    assert store.given_up == set()
+
+
+def test_a_cumulative_acknowledgement_counts_for_what_is_given_up() -> None:
+    store = delivered(9, ACK_ALL)
+    store.give_up(4)
+    store.ack(4, 4)
+    copy = new_store(ACK_ALL)
+    copy.replay(store.take_changes())
+    for one in (store, copy):
+        assert (one.given_up, one.floor_stream, list(one.pending)) == (set(), 4, [5, 6, 7, 8, 9])
 
 
 def test_the_largest_numbers_survive() -> None:

@@ -60,14 +60,12 @@ class BackedUpConsumer(NamedTuple):
 
     Attributes:
         config: checked. created_ns: 0: now.
-        given_up: sequences that were delivered as often as they may be.
     """
 
     name: str
     config: ConsumerConfig
     created_ns: int
     state: ConsumerState
-    given_up: list[int]
 
 
 # ---- writing
@@ -81,7 +79,7 @@ def record_of(consumer: Consumer, last_sequence: int) -> ConsumerRecord:
     """
     core = consumer.core
     state = core.state.state()
-    given_up = dict.fromkeys(core.given_up_sequences, consumer.config.max_deliver)
+    given_up = dict.fromkeys(core.state.given_up, consumer.config.max_deliver)
     pending = {
         str(sequence): {
             "Sequence": consumer_sequence,
@@ -126,7 +124,7 @@ def read_record(
     name = record.name
     try:
         members = _decode(record.definition)
-        state, given_up = _state(members.get("state") or {})
+        state = _state(members.get("state") or {})
     except gojson.DecodeError as error:
         what = record.refusal or f'failed to decode consumer "{name}" state'
         raise ArchiveError(f"{what}: {error}") from error
@@ -141,7 +139,7 @@ def read_record(
         raise ArchiveError(f"{what}: {error} ({error.err_code})") from error
     if not record.refusal and (fault := _fault(state)):
         raise ArchiveError(f'failed to set consumer "{name}" state: {fault}')
-    return BackedUpConsumer(config.durable_name or name, config, record.created_ns, state, given_up)
+    return BackedUpConsumer(config.durable_name or name, config, record.created_ns, state)
 
 
 def _decode(definition: bytes) -> Fields:
@@ -151,8 +149,7 @@ def _decode(definition: bytes) -> Fields:
         return gojson.decode(definition, _SNAPSHOT, strict=False)
 
 
-def _state(members: Fields) -> tuple[ConsumerState, list[int]]:
-    """Return a state and the sequences that were given up."""
+def _state(members: Fields) -> ConsumerState:
     pending = {
         _sequence("pending", key): (one.get("Sequence", 0), one.get("Timestamp", 0))
         for key, one in (members.get("pending") or {}).items()
@@ -161,13 +158,12 @@ def _state(members: Fields) -> tuple[ConsumerState, list[int]]:
         _sequence("redelivered", key): min(count, REDELIVERIES_MAX)
         for key, count in (members.get("redelivered") or {}).items()
     }
-    state: ConsumerState = {
+    return {
         "delivered": _numbers(members.get("delivered") or {}),
         "ack_floor": _numbers(members.get("ack_floor") or {}),
         "pending": pending,
         "redelivered": redelivered,
     }
-    return state, [sequence for sequence in redelivered if sequence not in pending]
 
 
 def _sequence(member: str, key: str) -> int:

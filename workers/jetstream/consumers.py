@@ -169,7 +169,6 @@ class Consumers:
         if control is not None:
             control.keep_state(state)
         consumer = Consumer(self, name, config, created_ns, state)
-        consumer.core.take_given_up(backed_up.given_up)
         for sequence, (_, ts_ns) in pending.items():
             if ts_ns > now_ns:
                 consumer.delay(sequence, ts_ns + consumer.ack_wait_ns(consumer.core.deliveries(sequence)))

@@ -64,7 +64,7 @@ cdef class ConsumerCore:
     cdef Py_ssize_t initial_at             # how many of them are done with
     cdef object redeliveries               # deque of sequences
     cdef set redelivering                  # the same
-    cdef set given_up                      # sequences delivered as often as they may be, and not acknowledged
+    cdef set given_up                      # the state's
     cdef uint64_t unseen                   # matching messages from next_sequence on, up to counted_to
     cdef uint64_t counted_to
     cdef uint64_t removed                  # of the stream, when they were counted
@@ -89,6 +89,7 @@ cdef class ConsumerCore:
     cdef int deliver_many(self, int64_t now_ns, int64_t count_max, int64_t* sent, int64_t* bytes_max) except -1
     cdef int deliver_next(self, int64_t now_ns) except -2
     cdef uint64_t next_redelivery(self) except? 0
+    cdef int forget_gone_given_up(self) except -1
     cdef int advance(self, uint64_t sequence) except -1
     cdef uint32_t write_reply(self, const record_view_t* view, uint32_t deliveries, uint64_t consumer_sequence,
                               uint64_t pending) noexcept

@@ -161,7 +161,8 @@ cdef class ConsumerCore:
         self.requests = []
         self.redeliveries = deque()
         self.redelivering = set()
-        self.given_up = set()
+        self.given_up = state.given_up
+        self.forget_gone_given_up()
         self.next_sequence = state.delivered_stream + 1
         self.reply_head = <uint32_t>len(head)
         self.reply = <uint8_t*>must_malloc(self.reply_head + NUMBERS_MAX + OCTETS_SLACK)
@@ -209,7 +210,6 @@ cdef class ConsumerCore:
         self.initial = None
         self.redeliveries.clear()
         self.redelivering.clear()
-        self.given_up.clear()
         self.is_counted = False
         self.wake()
 
@@ -265,17 +265,8 @@ cdef class ConsumerCore:
 
     @property
     def num_given_up(self):
-        """How many messages of the stream were delivered as often as they may be, as far as it remembers."""
+        """How many messages of the stream were delivered as often as they may be."""
         return len(self.given_up)
-
-    @property
-    def given_up_sequences(self):
-        """These messages, lowest first."""
-        return sorted(self.given_up)
-
-    def take_given_up(self, sequences):
-        """Count these as delivered as often as they may be; they are not pending."""
-        self.given_up.update(sequences)
 
     @property
     def num_ack_pending(self):
@@ -388,14 +379,13 @@ cdef class ConsumerCore:
     cdef int acknowledge_c(self, uint64_t sequence, uint64_t consumer_sequence) except -1:
         cdef int count
         cdef list gone = self.acknowledged_before(sequence) if self.mode != RETENTION_KEEP else None
+        cdef bint was_given_up = len(self.given_up) and sequence in self.given_up
         count = self.state.ack_c(consumer_sequence, sequence)
         self.acked_ns = self.plane.now_ns
+        if was_given_up and self.mode != RETENTION_KEEP:
+            # Too late for another delivery, and the message is done with all the same.
+            self.remove_acknowledged(sequence)
         if count == 0:
-            if len(self.given_up) and sequence in self.given_up:
-                # Too late for another delivery, and the message is done with all the same.
-                self.given_up.discard(sequence)
-                if self.mode != RETENTION_KEEP:
-                    self.remove_acknowledged(sequence)
             return 0
         if len(self.redelivering):
             self.redelivering.discard(sequence)
@@ -432,8 +422,7 @@ cdef class ConsumerCore:
     def forget(self, uint64_t sequence):
         """Take a message out of what is pending without removing it from the stream: it stays wanted."""
         self.redelivering.discard(sequence)
-        if self.state.give_up_c(sequence):
-            self.given_up.add(sequence)
+        self.state.give_up_c(sequence)
         self.wake()
 
     def drop_gone(self):
@@ -452,9 +441,7 @@ cdef class ConsumerCore:
             else:
                 self.state.give_up_c(sequence)
         self.drop_gone_initial()
-        for sequence in list(self.given_up):
-            if self.store.next_live(sequence) != sequence:
-                self.given_up.discard(sequence)
+        self.forget_gone_given_up()
         if gone:
             self.wake()
         return gone
@@ -472,6 +459,13 @@ cdef class ConsumerCore:
                 kept += 1
         array.resize(self.initial, kept)
         self.initial_at = 0
+        return 0
+
+    cdef int forget_gone_given_up(self) except -1:
+        """Forget what was given up and is not in the stream; that is not logged, but done again after a start."""
+        for sequence in list(self.given_up):
+            if self.store.next_live(sequence) != sequence:
+                self.given_up.discard(sequence)
         return 0
 
     def saw_removal(self, uint64_t sequence):
@@ -592,6 +586,7 @@ cdef class ConsumerCore:
             if is_again:
                 self.redelivering.discard(sequence)
                 self.state.give_up_c(sequence)
+                self.given_up.discard(sequence)
             else:
                 self.advance(sequence)
             return -1
