@@ -15,5 +15,20 @@ cdef class Numbers:
     cdef int sort(self) except -1
 
 
+cdef class Matches:
+    cdef StreamIndex index
+    cdef SubjectFilter filter
+    cdef Numbers found                  # matches of asked .. covered, or None
+    cdef Py_ssize_t at                  # of the next one in it
+    cdef uint64_t asked                 # where the last search began
+    cdef uint64_t covered
+    cdef readonly uint64_t times_ahead  # how often many were found at once
+
+    cdef uint64_t next(self, uint64_t start) except? 0
+    cdef uint64_t next_found(self, uint64_t start) except? 0
+    cdef bint find_ahead(self, uint64_t start) except -1
+
+
+cdef bint is_match(StreamIndex index, SubjectFilter filter, uint64_t sequence) except -1
 cdef uint64_t next_match(StreamIndex index, SubjectFilter filter, uint64_t start) except? 0
 cdef uint64_t count_from(StreamIndex index, SubjectFilter filter, uint64_t start) except? 0xFFFFFFFF

@@ -21,6 +21,12 @@ import array
 cdef enum:
     # A chain step costs about as much as a scan of so many rows.
     CHAIN_STEP_ROWS = 64
+    # So few rows are matched by name sooner than the marks of a filter are brought up to date.
+    NEAR_ROWS = 32
+    # Rows to look at before it is considered to find many matches at once by their chains.
+    LOOK_ROWS = 4096
+    # Steps back from the newest message of a subject before its column is looked at instead.
+    CHAIN_STEPS = 64
 
 
 cdef array.array TEMPLATE = array.array("Q")
@@ -119,6 +125,16 @@ cdef uint64_t count_equal(const uint32_t *subject, const uint64_t *dead, uint32_
     return count
 
 
+cdef uint64_t count_live(const uint64_t *dead, uint32_t start, uint32_t stop) noexcept nogil:
+    """Count live rows start .. stop."""
+    cdef uint64_t count = stop - start
+    cdef uint32_t row
+    if dead != NULL:
+        for row in range(start, stop):
+            count -= dead_at(dead, row)
+    return count
+
+
 cdef uint64_t marked_messages(SubjectFilter filter, uint64_t *subjects) noexcept:
     """Return how many live messages match, and set how many subjects those are; the filter is fresh."""
     cdef SubjectTable table = filter.table
@@ -133,58 +149,220 @@ cdef uint64_t marked_messages(SubjectFilter filter, uint64_t *subjects) noexcept
     return count
 
 
+cdef bint is_fresh(SubjectFilter filter) noexcept:
+    """Tell whether the marks of a filter are right without a refresh."""
+    cdef SubjectTable table = filter.table
+    return filter.marked != 0 and filter.marked == table.size \
+        and filter.position == table.changes_base + table.changes_count
+
+
 cdef bint prefers_chains(StreamIndex index, uint64_t matching, uint64_t start) noexcept:
     """Tell whether walking the chains of `matching` messages beats a scan from `start`."""
     return matching * CHAIN_STEP_ROWS < index.last_sequence + 1 - min(start, index.last_sequence)
 
 
+cdef bint is_match(StreamIndex index, SubjectFilter filter, uint64_t sequence) except -1:
+    """Tell whether a live message with this sequence is there and matches."""
+    cdef Segment segment = index.segment_of(sequence)
+    cdef uint32_t length = 0
+    cdef const uint8_t *name
+    if segment is None or segment.is_dead(<uint32_t>(sequence - segment.base)):
+        return False
+    if filter.matches_all:
+        return True
+    index.ensure(segment)
+    name = index.subjects.name_of(segment.subject[sequence - segment.base], &length)
+    return filter.matches(name, length)
+
+
 cdef uint64_t next_match(StreamIndex index, SubjectFilter filter, uint64_t start) except? 0:
     """Return the first live sequence at or after `start` that matches, or 0."""
-    cdef uint64_t sequence
+    return next_within(index, filter, start, index.last_sequence)
+
+
+cdef uint64_t next_within(StreamIndex index, SubjectFilter filter, uint64_t start, uint64_t last) except? 0:
+    """Return the first live sequence from `start` up to `last` that matches, or 0."""
+    cdef uint64_t sequence, near
     cdef long long id
-    cdef Py_ssize_t at
-    cdef Segment segment
-    cdef uint32_t row
     start = max(start, index.first_sequence)
-    if index.messages == 0 or start > index.last_sequence:
+    last = min(last, index.last_sequence)
+    if index.messages == 0 or start > last:
         return 0
     if filter.matches_all:
         sequence = index.next_live(start)
-        return sequence if sequence <= index.last_sequence else 0
+        return sequence if sequence <= last else 0
     if filter.is_literal:
         id = filter.literal_id()
-        return 0 if id < 0 else next_of_subject(index, <uint32_t>id, start)
-    filter.refresh()
-    at = index.segment_index(start)
+        sequence = 0 if id < 0 else next_of_subject(index, <uint32_t>id, start, last)
+        return sequence if sequence <= last else 0
+    if not is_fresh(filter):
+        near = min(last, start + NEAR_ROWS - 1)
+        while start <= near:
+            if is_match(index, filter, start):
+                return start
+            start += 1
+        if start > last:
+            return 0
+        filter.refresh()
+    return next_marked(index, filter, start, last)
+
+
+cdef uint64_t next_marked(StreamIndex index, SubjectFilter filter, uint64_t start, uint64_t last) except? 0:
+    """Do as next_within by a scan of the subject column; the filter is fresh."""
+    cdef Py_ssize_t at = index.segment_index(start)
+    cdef Segment segment
+    cdef uint32_t row, end
     while at < len(index.segments):
         segment = <Segment>index.segments[at]
         at += 1
         if segment.live == 0:
             continue
+        if segment.base > last:
+            break
         index.ensure(segment)
+        end = <uint32_t>min(<uint64_t>segment.rows, last + 1 - segment.base)
         row = segment.next_live_row(<uint32_t>(start - segment.base) if start > segment.base else 0)
-        while row < segment.rows:
+        while row < end:
             if filter.marks[segment.subject[row]] and not segment.is_dead(row):
                 return segment.base + row
             row += 1
     return 0
 
 
-cdef uint64_t next_of_subject(StreamIndex index, uint32_t id, uint64_t start) except? 0:
+cdef uint64_t next_of_subject(StreamIndex index, uint32_t id, uint64_t start, uint64_t last) except? 0:
+    """Return the first live message of a subject at or after `start`, or 0; beyond `last` it may be any of them."""
     cdef subject_t *entry = &index.subjects.entries[id]
     cdef uint64_t sequence, before
+    cdef uint64_t near = min(last, start + (LOOK_ROWS if entry.count > CHAIN_STEPS else NEAR_ROWS) - 1)
     if start > entry.last:
         return 0
     if start <= entry.first or entry.count == 1:
         return index.first_of(id)
-    if entry.count > 64:
-        return index.scan_forward(id, start)
+    sequence = scan_within(index, id, start, near)
+    if sequence or near == last:
+        return sequence
     sequence = entry.last
-    while True:
+    for _ in range(CHAIN_STEPS):
         before = index.previous_of(id, sequence)
         if before < start:
             return sequence
         sequence = before
+    return scan_within(index, id, near + 1, last)
+
+
+cdef uint64_t scan_within(StreamIndex index, uint32_t id, uint64_t start, uint64_t last) except? 0:
+    """Return the first live message of a subject from `start` up to `last`, or 0, by a scan of the subject column."""
+    cdef Py_ssize_t at = index.segment_index(start)
+    cdef Segment segment
+    cdef uint32_t row, end
+    while at < len(index.segments):
+        segment = <Segment>index.segments[at]
+        at += 1
+        if segment.live == 0:
+            continue
+        if segment.base > last:
+            break
+        index.ensure(segment)
+        end = <uint32_t>min(<uint64_t>segment.rows, last + 1 - segment.base)
+        for row in range(<uint32_t>(start - segment.base) if start > segment.base else 0, end):
+            if segment.subject[row] == id and not segment.is_dead(row):
+                return segment.base + row
+    return 0
+
+
+cdef class Matches:
+    """The matching messages in order, for somebody who goes through them. Where they lie far apart many are found
+    at once by the chains of their subjects, so that what lies between costs nothing."""
+
+    def __init__(self, StreamIndex index not None, SubjectFilter filter not None):
+        """Begin anywhere."""
+        self.index, self.filter = index, filter
+
+    def find_next(self, uint64_t start):
+        """Return the first sequence at or after `start` that matches, or None."""
+        return self.next(start) or None
+
+    cdef uint64_t next(self, uint64_t start) except? 0:
+        """Return the first live sequence at or after `start` that matches, or 0."""
+        cdef uint64_t sequence
+        cdef uint64_t last = self.index.last_sequence
+        start = max(start, self.index.first_sequence)
+        if self.found is not None:
+            if self.asked <= start <= self.covered:
+                sequence = self.next_found(start)
+                if sequence:
+                    return sequence
+                start = self.covered + 1
+            self.found = None
+        sequence = next_within(self.index, self.filter, start, start + LOOK_ROWS - 1)
+        if sequence or last < start + LOOK_ROWS:
+            return sequence
+        start += LOOK_ROWS
+        if self.find_ahead(start):
+            return self.next_found(start)
+        return next_match(self.index, self.filter, start)
+
+    cdef uint64_t next_found(self, uint64_t start) except? 0:
+        """Return the first of `found` at or after `start` that has not been removed meanwhile, or 0."""
+        cdef uint64_t sequence
+        self.asked = start
+        while self.at < self.found.count:
+            sequence = self.found.values[self.at]
+            if sequence >= start and self.index.next_live(sequence) == sequence:
+                return sequence
+            self.at += 1
+        return 0
+
+    cdef bint find_ahead(self, uint64_t start) except -1:
+        """Find all matches from `start` on, if looking for them one by one costs more; return whether."""
+        cdef SubjectTable table = self.filter.table
+        cdef uint64_t last = self.index.last_sequence
+        cdef uint64_t matching, subjects = 0
+        cdef long long id
+        if self.filter.matches_all:
+            return False
+        if self.filter.is_literal:
+            id = self.filter.literal_id()
+            matching = table.entries[id].count if id >= 0 else 0
+        elif table.size > last - start:
+            return False
+        else:
+            self.filter.refresh()
+            matching = marked_messages(self.filter, &subjects)
+        if not prefers_chains(self.index, matching, start):
+            return False
+        self.found = Numbers()
+        self.at = 0
+        self.covered = last
+        self.times_ahead += 1
+        push_chains(self.index, self.filter, start, last + 1, self.found)
+        return True
+
+
+cdef int push_chains(StreamIndex index, SubjectFilter filter, uint64_t start, uint64_t stop, Numbers numbers) except -1:
+    """Push the matching sequences from `start` to before `stop`, in order, found by the chains of their subjects."""
+    cdef SubjectTable table = filter.table
+    cdef uint32_t id
+    cdef long long literal
+    if filter.is_literal:
+        literal = filter.literal_id()
+        if literal >= 0:
+            push_chain(index, <uint32_t>literal, start, stop, numbers)
+    else:
+        filter.refresh()
+        for id in range(table.size):
+            if filter.marks[id] and table.entries[id].count:
+                push_chain(index, id, start, stop, numbers)
+    return numbers.sort()
+
+
+cdef int push_chain(StreamIndex index, uint32_t id, uint64_t start, uint64_t stop, Numbers numbers) except -1:
+    cdef uint64_t sequence = index.subjects.entries[id].last
+    while sequence >= start:
+        if sequence < stop:
+            numbers.push(sequence)
+        sequence = index.previous_of(id, sequence)
+    return 0
 
 
 def find_next(StreamIndex index not None, SubjectFilter filter not None, uint64_t start):
@@ -212,9 +390,6 @@ def find_all(StreamIndex index not None, SubjectFilter filter not None, uint64_t
     """
     cdef Numbers numbers = Numbers()
     cdef uint64_t subjects = 0
-    cdef uint64_t sequence
-    cdef uint32_t id
-    cdef SubjectTable table = filter.table
     start = max(start, index.first_sequence)
     if stop == 0 or stop > index.last_sequence + 1:
         stop = index.last_sequence + 1
@@ -223,14 +398,7 @@ def find_all(StreamIndex index not None, SubjectFilter filter not None, uint64_t
     filter.refresh()
     if not filter.matches_all and not count_max and prefers_chains(index, marked_messages(filter, &subjects),
                                                                    start):
-        for id in range(table.size):
-            if filter.marks[id] and table.entries[id].count:
-                sequence = table.entries[id].last
-                while sequence >= start:
-                    if sequence < stop:
-                        numbers.push(sequence)
-                    sequence = index.previous_of(id, sequence)
-        numbers.sort()
+        push_chains(index, filter, start, stop, numbers)
         return numbers.array()
     collect(index, filter, start, stop, count_max, numbers)
     return numbers.array()
@@ -264,30 +432,57 @@ cdef int collect(StreamIndex index, SubjectFilter filter, uint64_t start, uint64
 cdef uint64_t count_from(StreamIndex index, SubjectFilter filter, uint64_t start) except? 0xFFFFFFFF:
     """Return how many live messages at or after `start` match."""
     cdef uint64_t subjects = 0
-    cdef uint64_t total, count = 0
+    cdef uint64_t total, rows, count = 0
     cdef uint64_t sequence
-    cdef uint32_t id
     cdef SubjectTable table = filter.table
     if index.messages == 0 or start > index.last_sequence:
         return 0
-    if filter.matches_all and start <= index.first_sequence:
-        return index.messages
-    filter.refresh()
-    total = marked_messages(filter, &subjects)
-    if start <= index.first_sequence or total == 0:
-        return total
-    if prefers_chains(index, total, start):
-        for id in range(table.size):
-            if filter.marks[id] and table.entries[id].count:
-                sequence = table.entries[id].last
-                while sequence >= start:
-                    count += 1
-                    sequence = index.previous_of(id, sequence)
+    start = max(start, index.first_sequence)
+    rows = index.last_sequence + 1 - start
+    if rows <= NEAR_ROWS:
+        for sequence in range(start, index.last_sequence + 1):
+            count += is_match(index, filter, sequence)
         return count
+    if filter.matches_all:
+        total = index.messages
+    elif filter.is_literal:
+        total = table.entries[filter.literal_id()].count if filter.literal_id() >= 0 else 0
+    else:
+        filter.refresh()
+        if rows <= table.size:
+            # Fewer rows than subjects.
+            return count_between(index, filter, start, index.last_sequence + 1)
+        total = marked_messages(filter, &subjects)
+    if start == index.first_sequence or total == 0:
+        return total
+    if not filter.matches_all and prefers_chains(index, total, start):
+        return count_chains(index, filter, start)
     # Count on the side of `start` that has fewer rows.
     if start - index.first_sequence < index.last_sequence - start:
         return total - count_between(index, filter, index.first_sequence, start)
     return count_between(index, filter, start, index.last_sequence + 1)
+
+
+cdef uint64_t count_chains(StreamIndex index, SubjectFilter filter, uint64_t start) except? 0xFFFFFFFF:
+    """Count matching live messages at or after `start` by the chains of their subjects."""
+    cdef SubjectTable table = filter.table
+    cdef uint64_t count = 0
+    cdef uint32_t id
+    if filter.is_literal:
+        return count_chain(index, <uint32_t>filter.literal_id(), start) if filter.literal_id() >= 0 else 0
+    for id in range(table.size):
+        if filter.marks[id] and table.entries[id].count:
+            count += count_chain(index, id, start)
+    return count
+
+
+cdef uint64_t count_chain(StreamIndex index, uint32_t id, uint64_t start) except? 0xFFFFFFFF:
+    cdef uint64_t count = 0
+    cdef uint64_t sequence = index.subjects.entries[id].last
+    while sequence >= start:
+        count += 1
+        sequence = index.previous_of(id, sequence)
+    return count
 
 
 cdef uint64_t count_between(StreamIndex index, SubjectFilter filter, uint64_t start,
@@ -315,7 +510,9 @@ cdef uint64_t count_between(StreamIndex index, SubjectFilter filter, uint64_t st
         index.ensure(segment)
         if segment.dead != NULL:
             segment.grow_dead()
-        if id >= 0:
+        if filter.matches_all:
+            count += count_live(segment.dead, first, end)
+        elif id >= 0:
             count += count_equal(segment.subject, segment.dead, first, end, <uint32_t>id)
         else:
             count += count_rows(segment.subject, segment.dead, first, end, filter.marks)
