@@ -135,7 +135,7 @@ class Consumer:
         if self.push is not None:
             self.push.listen()
             self.push.check_interest()
-            self.engine.watch_interest()
+            self.engine.interest.add(self.push)
         self.schedule()
 
     def close(self, code: int = 0, text: str = "") -> None:
@@ -280,11 +280,6 @@ class Consumer:
         self._inactive_since_ns = self.engine.now_ns()
         if not self.is_closed:
             self.schedule()
-
-    def check_interest(self) -> None:
-        """Look whether somebody listens now; for push consumers."""
-        if self.push is not None:
-            self.push.check_interest()
 
     # ---- what the core asks
 

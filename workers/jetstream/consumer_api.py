@@ -41,6 +41,8 @@ from workers.jetstream.consumer_json import consumer_info, pause_answer
 from workers.jetstream.gojson import parse_time
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from workers.jetstream.consumer import Consumer
     from workers.jetstream.engine import JetStream
     from workers.jetstream.stream import Stream
@@ -136,7 +138,8 @@ async def _create(
     account = engine.accounts[request.account]
     limits = consumer_checks.ConsumerLimits(account_max_ack_pending=account.limits.max_ack_pending)
     config = consumer_checks.check(config, stream.config, limits, is_pedantic=asked.is_pedantic)
-    others = [one.config for one in stream.consumers.all() if one.name != config.called]
+    called = config.called
+    others = (one.config for one in stream.consumers.all() if one.name != called)
     try:
         if existing is not None:
             _update(existing, config, others, asked.action)
@@ -170,7 +173,9 @@ def _not_stored() -> apierrors.ApiError:
     return apierrors.consumer_create("error creating store for consumer")
 
 
-def _update(existing: Consumer, config: ConsumerConfig, others: list[ConsumerConfig], action: str) -> None:
+def _update(
+    existing: Consumer, config: ConsumerConfig, others: Iterable[ConsumerConfig], action: str
+) -> None:
     if action == ACTION_CREATE and config != existing.config:
         raise apierrors.consumer_already_exists()
     consumer_rules.check_work_queue(config, existing.stream.config, others, is_new=False)

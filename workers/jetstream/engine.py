@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from workers.jetstream.delivery import A_CLIENT, A_RING, NOTHING, Pumps, held_up
 from workers.jetstream.directory import Directory
 from workers.jetstream.gateway import Gateway
 from workers.jetstream.ingest import Acks
+from workers.jetstream.interest import PushInterest
 from workers.jetstream.log_bridge import hear_others
 from workers.jetstream.mesh import Mesh
 from workers.jetstream.origins import Origins
@@ -42,7 +43,6 @@ from workers.jetstream.stream_rules import ServerLimits
 if TYPE_CHECKING:
     from workers.config import WorkerConfig
     from workers.dataplane import DataPlane
-    from workers.jetstream.consumer import Consumer
     from workers.log import Log
 
 DEFAULT_ACCOUNTS = (Account(0, "$G"),)
@@ -53,11 +53,6 @@ BACKLOG_BYTES_MAX = 64 << 20
 """What may wait for the journal before publishers are held back."""
 HELD_UP_SECONDS = 0.001
 """How long deliveries wait when a client reads too slowly."""
-INTEREST_SECONDS = 0.1
-"""How often listeners of push consumers are looked for, where there are such consumers."""
-INTEREST_SOON_SECONDS = 0.002
-"""The same while a push consumer is new: many clients create it first and listen then."""
-NEW_NS = 1_000_000_000
 CLOSE_SECONDS = 8.0
 """How long a stopping worker takes to checkpoint; what was acknowledged is safe without."""
 
@@ -74,6 +69,7 @@ class JetStream:
         memory_bytes_max, file_bytes_max: what streams of the server may reserve.
         api_prefixes: what subjects of the API begin with.
         is_joined: other workers can be reached.
+        interest: looks for listeners of push consumers.
         origins: what streams of this worker give to mirrors. sourcing: streams that keep how far sources are.
     """
 
@@ -116,10 +112,7 @@ class JetStream:
         self.acks = Acks(plane)
         self.pumps = Pumps()
         self._pump_is_set = False
-        self._interest_epoch = 0
-        self._interest_timer: asyncio.TimerHandle | None = None
-        self._looks_soon = False
-        self._interest_soon_until_ns = 0
+        self.interest = PushInterest(plane, self.later, clock_ns)
         self.advisories = Advisories(plane, clock_ns, config.js_domain)
         self.mesh = Mesh(plane, config.index, unique_id(), loop, log)
         self.directories = {
@@ -278,33 +271,6 @@ class JetStream:
             if held_up == A_CLIENT:
                 self._loop.call_later(HELD_UP_SECONDS, self._pump)
         self.plane.run(may_linger=held_up == A_RING or not self._pump_is_set)
-
-    def watch_interest(self) -> None:
-        """Tell push consumers from now on when somebody begins or ceases to listen; there is a new one."""
-        self._interest_soon_until_ns = self.now_ns() + NEW_NS
-        if not self._looks_soon:
-            self._look_for_interest(INTEREST_SOON_SECONDS)
-
-    def _look_for_interest(self, seconds: float) -> None:
-        if self._interest_timer is not None:
-            self._interest_timer.cancel()
-        self._looks_soon = seconds == INTEREST_SOON_SECONDS
-        self._interest_timer = self._loop.call_later(seconds, self._check_interest)
-
-    def _check_interest(self) -> None:
-        self._interest_timer = None
-        self._looks_soon = False
-        if self.plane.interest_epoch != self._interest_epoch:
-            self._interest_epoch = self.plane.interest_epoch
-            for consumer in self._pushing():
-                consumer.check_interest()
-        is_soon = self.now_ns() < self._interest_soon_until_ns
-        if is_soon or any(True for _ in self._pushing()):
-            self._look_for_interest(INTEREST_SOON_SECONDS if is_soon else INTEREST_SECONDS)
-
-    def _pushing(self) -> Iterator[Consumer]:
-        for stream in list(self.streams.values()):
-            yield from [consumer for consumer in stream.consumers.all() if consumer.push is not None]
 
     def commit_soon(self) -> None:
         """Commit what was written to the store outside of a message."""

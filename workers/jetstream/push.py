@@ -72,6 +72,7 @@ class PushTarget:
         """Take over the consumer's configuration."""
         config = self._consumer.config
         self.subject = config.deliver_subject.encode()
+        self._queue = config.deliver_group.encode()
         self._rate = None
         if config.rate_limit_bps:
             burst = self._consumer.stream.config.max_msg_size
@@ -93,6 +94,7 @@ class PushTarget:
 
     def close(self) -> None:
         """Stop delivering and listening."""
+        self._engine.interest.remove(self)
         self.stop()
         while self._pull_listeners:
             self._engine.plane.unlisten(self._pull_listeners.pop())
@@ -110,12 +112,16 @@ class PushTarget:
         """Whether messages go out."""
         return self._request is not None
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody listens."""
+        account = self._consumer.stream.account
+        return self._engine.plane.has_interest(account, self.subject, queue=self._queue)
+
     def check_interest(self) -> None:
         """Begin when somebody listens, stop when nobody does."""
         config = self._consumer.config
-        is_wanted = self._engine.plane.has_interest(
-            self._consumer.stream.account, self.subject, queue=config.deliver_group.encode()
-        )
+        is_wanted = self.is_wanted
         if is_wanted and self._request is None:
             self._request = Request(self.subject, -1)
             self._unconfirmed = 0
