@@ -10,6 +10,7 @@ from storage.errors import ReadFailed, StorageError
 from storage.limits import StreamLimits
 from storage.memory import memory_stream
 from workers.jetstream.ack_sink import AckSink
+from workers.jetstream.audience import Audience, Pumps
 from workers.jetstream.delivery import (
     A_RING,
     FILLED,
@@ -19,9 +20,7 @@ from workers.jetstream.delivery import (
     NOTHING,
     TOO_LARGE,
     WORK_QUEUE,
-    Audience,
     ConsumerCore,
-    Pumps,
     Request,
     held_up_by,
 )
@@ -91,7 +90,7 @@ class Fixture:
             engine=SimpleNamespace(acks=self.acks),
             ingest=SimpleNamespace(touch=lambda: None),
         )
-        self.pumps, self.audience = Pumps() if pumps is None else pumps, Audience()
+        self.pumps, self.audience = Pumps() if pumps is None else pumps, Audience(self.store)
         self.policy = Policy(ack_policy)
         self.state = ConsumerStore("C", 1, ack_policy, b"")
         self.core = ConsumerCore(

@@ -145,6 +145,7 @@ class Consumer:
             self._timer.cancel()
             self._timer = None
         self.consumers.ack_sink.remove(self.core)
+        self.consumers.audience.leave(self.core)
         if self.pull is not None:
             self.pull.close(code, text)
         if self.push is not None:
@@ -271,7 +272,7 @@ class Consumer:
         more = self.push.heartbeat_lines() if self.push is not None else b""
         return b"NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: %d\r\nNats-Last-Stream: %d\r\n%b\r\n" % (
             state.delivered_consumer,
-            self.core.next_sequence - 1,
+            self.core.last_looked_at,
             more,
         )
 

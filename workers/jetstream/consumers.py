@@ -11,11 +11,11 @@ from storage.consumer import ConsumerStore
 from storage.subjects import SubjectFilter
 from workers.jetstream import apierrors, consumer_advisories
 from workers.jetstream.ack_sink import AckSink
+from workers.jetstream.audience import Audience
 from workers.jetstream.consumer import ACK_POLICIES, RETENTIONS, Consumer, definition, read_definition
-from workers.jetstream.delivery import Audience
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from storage.control import ControlLog
     from workers.jetstream.consumer_backups import BackedUpConsumer
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from workers.jetstream.stream import Stream
 
 NAME_LETTERS = 8
-INTEREST_SUBJECTS_MAX = 10_000
-"""Subjects for which it is remembered whether a consumer wants them."""
 WANTED_STEP = 64
 """Messages of a restored stream for which all its consumers are asked at a time."""
 MESSAGE_REMOVED = "Message deleted by stream limits"
@@ -38,12 +36,11 @@ class Consumers:
     def __init__(self, stream: Stream) -> None:
         """Begin with none; `recover` brings back what the store knows."""
         self.stream = stream
-        self.audience = Audience()
+        self.audience = Audience(stream.store)
         self.ack_sink = AckSink(stream)
         self._by_name: dict[str, Consumer] = {}
+        self._internal_count = 0
         self._listeners: list[int] = []
-        # Whether anybody wants a subject, until consumers come, go or change.
-        self._interest: dict[bytes, bool] = {}
 
     def __len__(self) -> int:
         """Return how many there are, internal ones included."""
@@ -52,7 +49,7 @@ class Consumers:
     @property
     def count(self) -> int:
         """How many there are in the eyes of clients."""
-        return len(self.shown())
+        return len(self._by_name) - self._internal_count
 
     def get(self, name: str) -> Consumer | None:
         """Return a consumer, or None."""
@@ -66,9 +63,9 @@ class Consumers:
         """Return the consumers that clients see, those made first first."""
         return [consumer for consumer in self._by_name.values() if not consumer.config.direct]
 
-    def all(self) -> list[Consumer]:
-        """Return all consumers."""
-        return list(self._by_name.values())
+    def all(self) -> Iterable[Consumer]:
+        """Return all consumers; none may come or go while one goes through them."""
+        return self._by_name.values()
 
     # ---- life
 
@@ -94,7 +91,11 @@ class Consumers:
                 continue
             consumer = Consumer(self, name, config, created_ns, state)
             consumer.core.skip_to(state.delivered_stream + 1)
-            self._by_name[name] = consumer
+            self._add(consumer)
+
+    def _add(self, consumer: Consumer) -> None:
+        self._by_name[consumer.name] = consumer
+        self._internal_count += consumer.config.direct
 
     def listen(self) -> None:
         """Let acknowledgements and requests in."""
@@ -132,8 +133,7 @@ class Consumers:
         name = config.called or self._free_name()
         created_ns = engine.now_ns()
         consumer = Consumer(self, name, config, created_ns, self._new_state(name, config, created_ns))
-        self._by_name[name] = consumer
-        self._interest.clear()
+        self._add(consumer)
         consumer.start()
         if self._listeners:
             consumer.listen()
@@ -172,7 +172,7 @@ class Consumers:
         for sequence, (_, ts_ns) in pending.items():
             if ts_ns > now_ns:
                 consumer.delay(sequence, ts_ns + consumer.ack_wait_ns(consumer.core.deliveries(sequence)))
-        self._by_name[name] = consumer
+        self._add(consumer)
         return consumer
 
     def _free_name(self) -> str:
@@ -183,7 +183,6 @@ class Consumers:
 
     def keep(self, consumer: Consumer) -> None:
         """Store a consumer's changed configuration."""
-        self._interest.clear()
         control = None if consumer.config.mem_storage else self._control()
         if control is not None:
             policy = ACK_POLICIES[consumer.config.ack_policy]
@@ -199,7 +198,7 @@ class Consumers:
         consumer = self._by_name.pop(name, None)
         if consumer is None:
             raise apierrors.consumer_not_found()
-        self._interest.clear()
+        self._internal_count -= consumer.config.direct
         consumer.close(409, "Consumer Deleted")
         control = None if consumer.config.mem_storage else self._control()
         if control is not None:
@@ -219,42 +218,30 @@ class Consumers:
 
     def removed(self) -> None:
         """Forget what was delivered and is no longer there, if anything went."""
-        if not self.audience.lost_messages(self.stream.store):
+        if not self.audience.lost_messages():
             return
-        for consumer in self._by_name.values():
-            core = consumer.core
-            if core.num_ack_pending or core.num_given_up or core.initial_count:
-                for gone in core.drop_gone():
-                    consumer_advisories.terminated(consumer, *gone, MESSAGE_REMOVED)
+        for core in self.audience.holding():
+            for gone in core.drop_gone():
+                consumer_advisories.terminated(self._by_name[core.name], *gone, MESSAGE_REMOVED)
         self.stream.engine.pump_soon()
 
     def has_interest(self, subject: bytes) -> bool:
         """Return whether a consumer wants messages of this subject."""
-        found = self._interest.get(subject)
-        if found is None:
-            found = any(consumer.core.is_for(subject) for consumer in self._by_name.values())
-            if len(self._interest) >= INTEREST_SUBJECTS_MAX:
-                self._interest.clear()
-            self._interest[subject] = found
-        return found
+        return self.audience.wants_subject(subject)
 
     def acknowledged(self, by: Consumer, sequence: int) -> None:
         """Remove a message that a consumer is done with, if no other one wants it."""
-        others = [one for one in self._by_name.values() if one is not by]
-        if not any(one.core.wants(sequence) for one in others) and not self.stream.followers.wants(sequence):
+        if not self.audience.is_wanted(sequence, by.core) and not self.stream.followers.wants(sequence):
             self._remove(sequence)
 
     def followed(self, sequence: int) -> None:
         """Remove a message that a stream following this one has stored, if nobody else wants it."""
-        wanting = any(one.core.wants(sequence) for one in self._by_name.values())
-        if not wanting and not self.stream.followers.wants(sequence):
+        if not self.audience.is_wanted(sequence) and not self.stream.followers.wants(sequence):
             self._remove(sequence)
 
     def _remove(self, sequence: int) -> None:
         if self.stream.store.delete(sequence):
             self.audience.acknowledged += 1
-            for consumer in self._by_name.values():
-                consumer.core.saw_removal(sequence)
 
     def follow_retention(self) -> None:
         """Take over how the stream keeps messages; what nobody wants goes when only interest keeps them."""
@@ -282,7 +269,7 @@ class Consumers:
                     [
                         int(sequence)
                         for sequence in found[start : start + WANTED_STEP]
-                        if not any(one.core.wants(int(sequence)) for one in self._by_name.values())
+                        if not self.audience.is_wanted(int(sequence))
                     ]
                 )
                 yield
@@ -293,10 +280,9 @@ class Consumers:
 
     def _drop_unwanted(self, subjects: SubjectFilter, first: int) -> None:
         store = self.stream.store
-        consumers = self._by_name.values()
         unwanted = [
             int(sequence)
             for sequence in queries.find_all(store, subjects, max(first, store.first_sequence))
-            if not any(consumer.core.wants(int(sequence)) for consumer in consumers)
+            if not self.audience.is_wanted(int(sequence))
         ]
         store.delete_many(unwanted)

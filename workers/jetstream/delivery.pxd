@@ -3,9 +3,11 @@ from cpython cimport array
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from storage.consumer cimport ConsumerStore
+from storage.queries cimport Matches
 from storage.reader cimport record_view_t
 from storage.stream cimport StreamStore
 from storage.subjects cimport SubjectFilter
+from workers.jetstream.audience cimport Waiter
 from workers.jetstream.ingest cimport Acks
 from workers.model cimport Plane
 from workers.octets cimport decimal_memo_t
@@ -22,44 +24,27 @@ cdef class Request:
     cdef Target target
 
 
-cdef class Pumps:
-    cdef list ready
-
-    cdef int add(self, ConsumerCore core) except -1
-
-
-cdef class Audience:
-    cdef dict waiting                      # ConsumerCore -> None, in the order they came
-    cdef public uint64_t acknowledged      # messages that acknowledgements have removed
-    cdef uint64_t seen                     # messages that went otherwise, when somebody asked last
-
-
-cdef class ConsumerCore:
+cdef class ConsumerCore(Waiter):
     cdef Plane* plane
     cdef Acks acks
-    cdef Pumps pumps
-    cdef Audience audience
     cdef readonly object stream
-    cdef readonly object policy
     cdef readonly str name
     cdef readonly ConsumerStore state
     cdef StreamStore store
     cdef SubjectFilter filter
+    cdef Matches matches                   # of the filter, from next_sequence on
     cdef readonly list requests
     cdef Py_ssize_t turn                   # whose turn it is among them
     cdef public int64_t max_ack_pending    # -1: no limit
     cdef public int64_t max_deliver        # -1: no limit
     cdef public bint headers_only
     cdef public bint is_paused
-    cdef public bint chooses               # the policy picks the request of every message
     cdef public bytes extra_headers        # lines for every message, each with its CR LF
     cdef public bint samples               # the policy hears of every acknowledgement
     cdef readonly int64_t last_delivered_ns
     cdef int64_t acked_ns                  # Plane.now_ns at the last acknowledgement, 0: there was none
-    cdef readonly bint is_ready            # in Pumps.ready
     cdef bint acknowledges                 # it has an ack policy
     cdef public int mode                   # Retention
-    cdef readonly uint64_t next_sequence   # first stream sequence not looked at
     cdef array.array initial               # uint64 sequences to deliver before those from next_sequence on, or None
     cdef Py_ssize_t initial_at             # how many of them are done with
     cdef object redeliveries               # deque of sequences
@@ -67,7 +52,7 @@ cdef class ConsumerCore:
     cdef set given_up                      # the state's
     cdef uint64_t unseen                   # matching messages from next_sequence on, up to counted_to
     cdef uint64_t counted_to
-    cdef uint64_t removed                  # of the stream, when they were counted
+    cdef uint64_t removed                  # Audience.lost, when they were counted
     cdef bint is_counted
     cdef uint8_t* reply                    # "$JS.ACK.<stream>.<consumer>." and room for the numbers
     cdef uint32_t reply_head

@@ -7,7 +7,7 @@ at the limit of unacknowledged messages, or when a client or a ring is full. No 
 
 What a consumer may do and when is its policy's affair (consumer.py); the core calls it when a request has come to its
 end or a message to its last delivery. A core with something to do is in `Pumps`, which the engine runs after each
-round, so idle consumers cost nothing.
+round; `Audience` wakes those that wait for a message that came (audience.pyx). So idle consumers cost nothing.
 """
 cimport cython
 from cpython cimport array
@@ -18,14 +18,15 @@ from libc.string cimport memcpy
 from array import array as make_array
 from collections import deque
 
-from storage.errors import RecordDamaged, StorageError
+from storage.errors import RecordDamaged
 
 from storage.consumer cimport ConsumerStore
 from storage.pending cimport pending_t
-from storage.queries cimport count_from, next_match
+from storage.queries cimport Matches, count_from, is_match
 from storage.reader cimport record_view_t
 from storage.subjects cimport SubjectFilter
 from workers.dataplane cimport DataPlane
+from workers.jetstream.audience cimport Audience, Pumps, Waiter
 from workers.jetstream.ingest cimport real_time_ns
 from workers.octets cimport OCTETS_SLACK, must_malloc, write_decimal, write_eight, write_near
 from workers.outbox cimport send_shown, target_route
@@ -75,68 +76,10 @@ cdef class Request:
         self.target.subject_length = <uint32_t>len(reply)
 
 
-# ---- whose turn it is ------------------------------------------------------------------------------------------
-
-cdef class Pumps:
-    """The consumers of one worker that have something to do."""
-
-    def __init__(self):
-        """Begin with none."""
-        self.ready = []
-
-    def __len__(self):
-        return len(self.ready)
-
-    cdef int add(self, ConsumerCore core) except -1:
-        if not core.is_ready:
-            core.is_ready = True
-            self.ready.append(core)
-        return 0
-
-    def run(self):
-        """Let every ready consumer's policy pump once; return whether some have more to do."""
-        cdef list ready = self.ready
-        cdef ConsumerCore core
-        self.ready = []
-        for core in ready:
-            core.is_ready = False
-        for core in ready:
-            try:
-                core.policy.pump()
-            except StorageError as error:
-                core.policy.unreadable(error)
-        return len(self.ready) > 0
-
-
-cdef class Audience:
-    """The consumers of one stream that wait for messages."""
-
-    def __init__(self):
-        """Begin with none."""
-        self.waiting = {}
-        self.seen = <uint64_t>-1
-
-    def lost_messages(self, StreamStore store not None):
-        """Return whether messages went since the last time by anything else than acknowledgements."""
-        # Grows with every message that goes.
-        cdef uint64_t gone = store.last_sequence - store.messages - self.acknowledged
-        if gone == self.seen:
-            return False
-        self.seen = gone
-        return True
-
-    def wake(self):
-        """Have those pumped for which the stream has something new."""
-        cdef ConsumerCore core
-        for core in self.waiting:
-            if not core.is_ready and (core.filter.matches_all or core.upcoming()):
-                core.pumps.add(core)
-
-
 # ---- one consumer ----------------------------------------------------------------------------------------------
 
 @cython.final
-cdef class ConsumerCore:
+cdef class ConsumerCore(Waiter):
     """What one consumer delivers next, and to whom."""
 
     def __init__(self, DataPlane data_plane not None, Acks acks not None, Pumps pumps not None,
@@ -168,14 +111,19 @@ cdef class ConsumerCore:
         self.reply = <uint8_t*>must_malloc(self.reply_head + NUMBERS_MAX + OCTETS_SLACK)
         memcpy(self.reply, <const uint8_t*>head, self.reply_head)
         self.set_filters(filters)
+        if self.holds_any():
+            self.audience.holders[self] = None
 
     def __dealloc__(self):
         free(self.reply)
 
     def set_filters(self, filters):
         """Deliver from now on only what matches one of these subjects; none: everything."""
-        self.filter = SubjectFilter(self.store.subjects, [subject.encode() for subject in filters] or [b">"])
+        cdef list patterns = [subject.encode() for subject in filters] or [b">"]
+        self.filter = SubjectFilter(self.store.subjects, patterns)
+        self.matches = Matches(self.store, self.filter)
         self.is_counted = False
+        self.audience.join(self, patterns)
         self.wake()
 
     def begin_with(self, sequences, uint64_t following):
@@ -186,8 +134,9 @@ cdef class ConsumerCore:
         """
         self.initial = make_array("Q", sequences)
         self.initial_at = 0
-        self.next_sequence = following
-        self.is_counted = False
+        self.skip_to(following)
+        if self.count_initial():
+            self.audience.holders[self] = None
 
     @property
     def initial_count(self):
@@ -197,7 +146,7 @@ cdef class ConsumerCore:
     def skip_to(self, uint64_t sequence):
         """Look at nothing before this stream sequence."""
         self.next_sequence = sequence
-        self.is_counted = False
+        self.is_idle = self.is_counted = False
 
     def take_back(self, uint64_t sequence):
         """Undo redeliver."""
@@ -206,11 +155,10 @@ cdef class ConsumerCore:
     def reset(self, uint64_t sequence):
         """Begin anew at a stream sequence, with nothing pending."""
         self.state.reset_c(sequence)
-        self.next_sequence = sequence
+        self.skip_to(sequence)
         self.initial = None
         self.redeliveries.clear()
         self.redelivering.clear()
-        self.is_counted = False
         self.wake()
 
     # ---- what it knows
@@ -242,8 +190,9 @@ cdef class ConsumerCore:
     cdef uint64_t count_unseen(self) except? 0xFFFFFFFFFFFFFFFF:
         """Count the matching messages from next_sequence on: all of them when messages went, else only new ones."""
         cdef uint64_t last = self.store.last_sequence
-        # Grows with every message that is removed, so it tells whether any was.
-        cdef uint64_t removed = last - self.store.messages
+        # A message that acknowledgements remove is one that nobody still counts.
+        cdef uint64_t removed = self.audience.lost()
+        self.audience.catch_up(self)
         if not self.is_counted or removed != self.removed:
             self.unseen = count_from(self.store, self.filter, self.next_sequence)
         elif last > self.counted_to:
@@ -305,15 +254,19 @@ cdef class ConsumerCore:
         cdef pending_t* one = self.state.find(sequence)
         return one.timestamp_ns if one is not NULL else 0
 
-    def is_for(self, bytes subject not None):
-        """Return whether it delivers messages of a subject."""
-        return self.filter.matches_subject(subject)
-
-    def wants(self, uint64_t sequence):
-        """Return whether a stored message is still to be delivered to it or acknowledged by it."""
+    cdef bint wants_c(self, uint64_t sequence) except -1:
         if sequence < self.next_sequence and not self.is_initial(sequence):
             return self.state.find(sequence) is not NULL or sequence in self.given_up
-        return next_match(self.store, self.filter, sequence) == sequence
+        return is_match(self.store, self.filter, sequence)
+
+    cdef bint holds_any(self) except -1:
+        return self.state.pending_count > 0 or len(self.given_up) > 0 or self.count_initial() > 0
+
+    @property
+    def last_looked_at(self):
+        """The last stream sequence that it has looked at, to deliver it for the first time or pass over it."""
+        self.audience.catch_up(self)
+        return self.next_sequence - 1
 
     @property
     def upcoming_sequence(self):
@@ -338,7 +291,7 @@ cdef class ConsumerCore:
             # Whoever came before has a turn first.
             self.requests.insert(self.turn, request)
             self.turn += 1
-        self.audience.waiting[self] = None
+        self.audience.begin_waiting(self)
         self.wake()
 
     def remove_request(self, Request request not None):
@@ -351,7 +304,7 @@ cdef class ConsumerCore:
                     self.turn -= 1
                 break
         if not self.requests:
-            self.audience.waiting.pop(self, None)
+            self.audience.end_waiting(self)
 
     def wake(self):
         """Have it pumped soon, if it has anybody to deliver to."""
@@ -415,8 +368,6 @@ cdef class ConsumerCore:
             return 0
         if self.store.delete(sequence):
             self.audience.acknowledged += 1
-            # It lies before next_sequence, so what is counted stays right.
-            self.removed += 1
         return 0
 
     def forget(self, uint64_t sequence):
@@ -467,11 +418,6 @@ cdef class ConsumerCore:
             if self.store.next_live(sequence) != sequence:
                 self.given_up.discard(sequence)
         return 0
-
-    def saw_removal(self, uint64_t sequence):
-        """Take note that a message was removed, so that what was counted need not be counted again."""
-        if sequence < self.next_sequence and self.is_counted:
-            self.removed += 1
 
     # ---- delivering
 
@@ -538,11 +484,14 @@ cdef class ConsumerCore:
             if self.store.next_live(sequence) == sequence:
                 return sequence
             self.initial_at += 1
-        sequence = next_match(self.store, self.filter, self.next_sequence)
-        if sequence == 0 and self.next_sequence <= self.store.last_sequence:
+        self.audience.catch_up(self)
+        sequence = self.matches.next(self.next_sequence)
+        if sequence == 0:
             # Nothing matches up to the end: look no more at what is there.
-            self.next_sequence = self.store.last_sequence + 1
-            self.is_counted = False
+            self.next_sequence = max(self.next_sequence, self.store.last_sequence + 1)
+            self.unseen, self.counted_to = 0, self.store.last_sequence
+            self.removed, self.is_counted = self.audience.lost(), True
+            self.is_idle = len(self.requests) > 0
         return sequence
 
     cdef Request choose(self):

@@ -24,7 +24,8 @@ from workers.jetstream import apierrors, gojson
 from workers.jetstream.account import Account
 from workers.jetstream.advisories import Advisories, unique_id
 from workers.jetstream.apierrors import ApiError
-from workers.jetstream.delivery import A_CLIENT, A_RING, NOTHING, Pumps, held_up_by
+from workers.jetstream.audience import Pumps
+from workers.jetstream.delivery import A_CLIENT, A_RING, NOTHING, held_up_by
 from workers.jetstream.directory import Directory
 from workers.jetstream.gateway import Gateway
 from workers.jetstream.ingest import Acks
