@@ -11,6 +11,7 @@ cdef class DataPlane:
     cdef public object on_notified         # called when a watched descriptor has become readable
     cdef public object on_room             # called when the rings have room again that deliveries waited for
     cdef public object on_letters_taken    # called when sinks have got the messages of a round
+    cdef public bint takes_letters         # sinks get their messages now; on_letters_taken comes
     cdef dict _listeners                   # handle -> Sink
     cdef readonly list dropped_sinks       # kept until no letter can name them
     cdef bint _later_is_set

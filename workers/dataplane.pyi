@@ -29,6 +29,7 @@ class DataPlane:
     on_notified: Callable[[], object]
     on_room: Callable[[], object]
     on_letters_taken: Callable[[], object]
+    takes_letters: bool
     @property
     def policy(self) -> Policy: ...
     @property

@@ -146,10 +146,12 @@ cdef void serve_sinks(Plane* plane) noexcept with gil:
         if plane.has_room:
             plane.has_room = 0
             face.on_room()
+        face.takes_letters = True
         while letters_take(plane):
             face.on_letters_taken()
     except BaseException as error:  # noqa: BLE001 - the boundary of a round
         face.policy.report(0, error)
+    face.takes_letters = False
     face.dropped_sinks.clear()
 
 

@@ -12,6 +12,7 @@ from support.jetstream_workers import Workers
 
 from storage.errors import StorageFull
 from workers.jetstream import gateway
+from workers.sinks import CallSink
 
 COUNTS = pytest.mark.parametrize("count", [1, 3])
 
@@ -364,3 +365,51 @@ async def test_a_closed_worker_listens_to_nothing(tmp_path: Path):
         assert not other.plane.publish(0, f"{name}.x".encode(), b"")
         assert not other.plane.publish(0, f"$JS.API.DIRECT.GET.{name.upper()}".encode(), b"")
         workers.all.remove(closed)
+
+
+class CountingLoop:
+    """The event loop, with the callbacks counted that it is given for its next turn."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.soon = 0
+        self._loop = loop
+        self.call_later = loop.call_later
+
+    def call_soon(self, callback: Any, *arguments: Any) -> Any:
+        self.soon += 1
+        return self._loop.call_soon(callback, *arguments)
+
+
+@pytest.mark.parametrize("target", ["pull", "push"])
+async def test_a_message_is_delivered_and_confirmed_without_the_event_loop(
+    tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+):
+    """What the event loop has to do would end the data plane's lingering in the middle of a conversation."""
+    async with Workers(1, tmp_path) as workers:
+        worker = workers[0]
+        await worker.create("S", storage="memory")
+        config = {"durable_name": "C", "ack_policy": "explicit"}
+        deliver = {"deliver_subject": "in.got"} if target == "push" else {}
+        got: list[bytes] = []
+        worker.plane.listen(0, b"in.got", CallSink(lambda _s, reply, _h, _p, _c: got.append(reply)))
+        confirmed = worker.listen("in.confirmed")
+        wanted = {"stream_name": "S", "config": config | deliver}
+        assert "error" not in await worker.api("CONSUMER.DURABLE.CREATE.S.C", wanted)
+        await settle()
+        loop = CountingLoop(asyncio.get_running_loop())
+        monkeypatch.setattr(worker.engine, "_loop", loop)
+        if target == "pull":
+            worker.plane.publish(0, b"$JS.API.CONSUMER.MSG.NEXT.S.C", b'{"batch":9}', reply=b"in.got")
+            worker.plane.run()
+        for count in (1, 2):
+            worker.plane.publish(0, b"s.a", b"x")
+            worker.plane.run()
+            assert len(got) == count
+            worker.plane.publish(0, got[-1], b"-NAK")
+            worker.plane.run()
+            worker.plane.publish(0, got[-1], b"+ACK", reply=b"in.confirmed")
+            worker.plane.run()
+            assert len(confirmed) == count
+            del got[count:]
+        assert loop.soon == 0
+        monkeypatch.undo()

@@ -271,3 +271,17 @@ def test_an_acknowledgement_asks_few_others_whether_they_want_the_message():
         assert it.looked_at <= 4 * messages * consumers
 
     in_fixture(check, mode=INTEREST)
+
+
+def test_an_acknowledgement_does_not_pump_a_consumer_that_waits_for_messages():
+    def check(it):
+        core = it.reader("c", count=9)
+        it.settle()
+        it.publish(b"a", b"a")
+        core.acknowledge(1, 1)
+        assert it.pump() == []
+        core.chooses = True
+        core.acknowledge(2, 2)
+        assert it.pump() == ["c"]
+
+    in_fixture(check)

@@ -334,6 +334,7 @@ class Consumer:
             consumer_advisories.terminated(self, sequence, consumer_sequence, deliveries, reason)
         if reply:
             self.stream.confirm(reply)
+        self.engine.commit_soon()
         self.engine.pump_soon()
 
     def _acknowledge(self, sequence: int, consumer_sequence: int, deliveries: int) -> None:

@@ -347,7 +347,9 @@ cdef class ConsumerCore(Waiter):
                 self.remove_acknowledged(one)
         elif self.mode != RETENTION_KEEP:
             self.remove_acknowledged(sequence)
-        self.wake()
+        if not self.is_idle or self.chooses:
+            # It may have been full. Who chooses may wait for fewer pending ones.
+            self.wake()
         return count
 
     cdef list acknowledged_before(self, uint64_t sequence):

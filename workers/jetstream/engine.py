@@ -106,7 +106,8 @@ class JetStream:
             self.api_prefixes.append(b"$JS.%s.API." % config.js_domain.encode())
         self._loop = loop
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._commit_is_set = False
+        self._commit_is_set = self._commit_is_wanted = False
+        self._is_ending = False
         self.has_failed = False
         self._housekeeping_ns = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -230,10 +231,12 @@ class JetStream:
 
     def round_ended(self) -> None:
         """Commit what a round of the data plane appended, and what acknowledgements of it wait for."""
+        self._is_ending = True
         has_new = self._tell_of_new()
         if len(self.pumps):
             self._pump()
-        if has_new or self.acks.waiting:
+        self._is_ending = False
+        if has_new or self.acks.waiting or self._commit_is_wanted:
             self._commit()
             self._watch_backlog()
 
@@ -257,6 +260,9 @@ class JetStream:
 
     def pump_soon(self) -> None:
         """Let consumers deliver that have something to do."""
+        if self.plane.takes_letters and not self._is_ending:
+            # The end of the round does it. What the event loop has to do would end the data plane's lingering.
+            return
         if not self._pump_is_set and len(self.pumps):
             self._pump_is_set = True
             self._loop.call_soon(self._pump)
@@ -275,7 +281,9 @@ class JetStream:
 
     def commit_soon(self) -> None:
         """Commit what was written to the store outside of a message."""
-        if not self._commit_is_set:
+        if self.plane.takes_letters:
+            self._commit_is_wanted = True
+        elif not self._commit_is_set:
             self._commit_is_set = True
             self._loop.call_soon(self._commit_written)
 
@@ -301,7 +309,7 @@ class JetStream:
 
     def _commit(self) -> int | None:
         """Commit; return the round in which it becomes durable, None when the store has failed."""
-        self._commit_is_set = False
+        self._commit_is_set = self._commit_is_wanted = False
         try:
             for stream in self.sourcing:
                 stream.keep_progress()
