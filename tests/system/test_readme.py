@@ -13,6 +13,7 @@ from pathlib import Path
 
 import bcrypt
 import pytest
+from support.npm import run_node
 
 from loadtest.compare import __main__ as compare
 from loadtest.compare.scenarios import chosen
@@ -78,6 +79,15 @@ def test_python_snippets_print_what_they_promise(start, tmp_path):
     pids = [server.pid, *(worker.pid for worker in server.workers())]
     assert sorted(int(line.split()[0]) for line in memory.splitlines()) == sorted(pids)
     assert all(re.fullmatch(r"\d+ \d+\.\d MiB \d+ descriptors", line) for line in memory.splitlines())
+
+
+def test_javascript_snippets_print_what_they_promise(start):
+    server = start(jetstream=True)
+    outputs = [
+        run_node("--input-type=module", "-e", snippet.replace("127.0.0.1:4222", f"127.0.0.1:{server.port}"))
+        for snippet in blocks("js")
+    ]
+    assert outputs == ["It is late\n", "blue\ndot has 1000000 bytes in 8 chunks\n"]
 
 
 @pytest.mark.parametrize("arguments", commands(*BENCH), ids=" ".join)

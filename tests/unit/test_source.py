@@ -32,6 +32,7 @@ FORBIDDEN_NAMES = {"utils", "common", "helpers"}
 PYX_FIRST_LINE = "# cython: language_level=3, embedsignature=True, wraparound=False"
 FILE_LINES_MAX = 700
 WAITING_FILE = "tests/support/wait.py"
+SCRIPT_WAITING_FILE = "tests/system/npm/reading.mjs"
 
 
 def files(*patterns: str) -> list[Path]:
@@ -143,6 +144,15 @@ def test_tests_wait_for_conditions_not_for_time(path: Path) -> None:
         and not (node.args and isinstance(node.args[0], ast.Constant) and node.args[0].value == 0)
     ]
     assert not calls, f"sleeps in lines {calls}"
+
+
+SCRIPTS = sorted((ROOT / "tests/system/npm").glob("*.mjs"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=names(SCRIPTS))
+def test_scripts_wait_for_conditions_not_for_time(path: Path) -> None:
+    waits = re.findall(r"\b(?:setTimeout|delay)\(", path.read_text())
+    assert name(path) == SCRIPT_WAITING_FILE or not waits
 
 
 def test_versions_agree() -> None:
