@@ -159,6 +159,7 @@ cdef class ConsumerCore(Waiter):
         self.initial = None
         self.redeliveries.clear()
         self.redelivering.clear()
+        self.last_delivered_ns = self.acked_ns = 0
         self.wake()
 
     # ---- what it knows

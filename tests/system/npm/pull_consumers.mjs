@@ -197,6 +197,8 @@ export async function consumer_begins_anew_where_it_is_reset_to({ nc, js, name }
   const consumer = await js.consumers.get(name, "d");
   for await (const message of await consumer.fetch({ max_messages: 4, expires: 20_000 })) await message.ackAck();
   assert.equal((await jsm.consumers.reset(name, "d", 3)).reset_seq, 3);
+  const { delivered, ack_floor } = await jsm.consumers.info(name, "d");
+  assert.deepEqual([delivered, ack_floor], Array(2).fill({ consumer_seq: 0, stream_seq: 2 }));
   const messages = await consumer.fetch({ max_messages: 2, expires: 20_000 });
   assert.deepEqual(texts(await all(messages)), ["3", "4"]);
 }
