@@ -40,6 +40,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak-messages", type=int, default=200_000, help="messages of the soak (%(default)s)")
     parser.addoption("--kill-rounds", type=int, default=10, help="rounds of killing a worker (%(default)s)")
     parser.addoption(
+        "--object-mib", type=int, default=96, help="size of the large object, in MiB (%(default)s)"
+    )
+    parser.addoption(
         "--crash-rounds", type=int, default=6, help="rounds of killing JetStream's processes (%(default)s)"
     )
 

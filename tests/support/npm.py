@@ -15,17 +15,26 @@ def promises(file: str) -> list[str]:
     return re.findall(r"^export async function (\w+)", (SCRIPTS / f"{file}.mjs").read_text(), re.MULTILINE)
 
 
-def run_node(*arguments: str, timeout_s: float = 60) -> str:
-    """Run Node.js beside the scripts and return what it printed; it must end by itself, with status 0."""
+def start_node(*arguments: str) -> subprocess.Popen[str]:
+    """Start Node.js beside the scripts."""
     assert (SCRIPTS / "node_modules").is_dir(), "`make test` installs the npm packages"
-    completed = subprocess.run(
+    return subprocess.Popen(
         [NODE, *arguments],
         cwd=SCRIPTS,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=timeout_s,
-        check=False,
     )
-    assert completed.returncode == 0, completed.stderr
-    return completed.stdout
+
+
+def run_node(*arguments: str, timeout_s: float = 60) -> str:
+    """Run Node.js and return what it printed; it must end by itself, with status 0."""
+    with start_node(*arguments) as process:
+        try:
+            output, errors = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    assert process.returncode == 0, errors
+    return output
