@@ -76,8 +76,7 @@ def config_json(config: StreamConfig, version: str | None = None) -> dict[str, o
 
 def consumer_config_json(config: ConsumerConfig, version: str | None = None) -> dict[str, object]:
     """Return the JSON object of a consumer's configuration, as config_json."""
-    metadata = _shown(config.metadata, consumer_required_level(config), version)
-    return config.replace(metadata=metadata).to_json()
+    return config.to_json(_shown(config.metadata, consumer_required_level(config), version))
 
 
 def _shown(metadata: Mapping[str, str], level: int, version: str | None) -> dict[str, str]:

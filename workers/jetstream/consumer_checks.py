@@ -45,7 +45,14 @@ _GROUP = re.compile(r"[a-zA-Z0-9/_=-]{1,16}")
 _NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _INT64_MAX = (1 << 63) - 1
 # What is set back to a default when it is below zero, and what a pedantic request is told instead.
-_NOT_NEGATIVE = ("max_batch", "max_expires", "max_bytes", "idle_heartbeat", "inactive_threshold")
+_NOT_NEGATIVE = (
+    "max_batch",
+    "max_expires",
+    "max_bytes",
+    "idle_heartbeat",
+    "inactive_threshold",
+    "priority_timeout",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +132,8 @@ def _with_defaults(
 ) -> ConsumerConfig:
     config = _without_negatives(config, is_pedantic=is_pedantic)
     changes: dict[str, object] = {}
+    if config.max_deliver == 0:
+        changes["max_deliver"] = -1
     if config.is_pull and config.max_waiting == 0:
         changes["max_waiting"] = MAX_WAITING
     ack_wait = config.ack_wait
@@ -134,10 +143,11 @@ def _with_defaults(
         if is_pedantic and ack_wait != config.backoff[0]:
             raise apierrors.pedantic("first backoff value has to equal batch AckWait")
         ack_wait = config.backoff[0]
-    changes["ack_wait"] = ack_wait
+    if ack_wait != config.ack_wait:
+        changes["ack_wait"] = ack_wait
     for name in ("max_ack_pending", "inactive_threshold"):
         bound = getattr(stream.consumer_limits, name)
-        if getattr(config, name) == 0:
+        if bound and getattr(config, name) == 0:
             if is_pedantic and bound > 0:
                 raise apierrors.pedantic(f"{name} must be set if it's configured in stream limits")
             changes[name] = bound
@@ -166,13 +176,11 @@ def _without_negatives(config: ConsumerConfig, *, is_pedantic: bool) -> Consumer
 
     if config.max_deliver < -1:
         put("max_deliver", -1, "must be set to -1")
-    elif config.max_deliver == 0:
-        changes["max_deliver"] = -1
     if config.max_waiting < 0:
         put("max_waiting", 0, "must not be negative")
     if config.max_ack_pending < -1:
         put("max_ack_pending", -1, "must be set to -1")
-    for name in (*_NOT_NEGATIVE, "priority_timeout"):
+    for name in _NOT_NEGATIVE:
         if getattr(config, name) < 0:
             put(name, 0, "must not be negative")
     return config.replace(**changes)

@@ -3,6 +3,7 @@
 import calendar
 import re
 import time
+from functools import lru_cache
 
 # Go looks at the hours of a zone before it knows whether the minutes are digits.
 _FAR_ZONE = re.compile(r"[+-]\d\d:..", re.ASCII | re.DOTALL)
@@ -40,11 +41,16 @@ def format_time(ns: int) -> str:
     if ns == 0:
         return ZERO_TIME
     seconds, fraction = divmod(ns, _SECOND_NS)
-    year, month, day, hour, minute, second = time.gmtime(seconds)[:6]
-    text = f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}"
+    text = _format_seconds(seconds)
     if fraction:
         text += f".{fraction:09d}".rstrip("0")
     return text + "Z"
+
+
+@lru_cache(maxsize=256)  # answers tell the time, most of them the same second
+def _format_seconds(seconds: int) -> str:
+    year, month, day, hour, minute, second = time.gmtime(seconds)[:6]
+    return f"{year:04d}-{month:02d}-{day:02d}T{hour:02d}:{minute:02d}:{second:02d}"
 
 
 def parse_time(text: str) -> int:
