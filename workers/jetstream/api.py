@@ -2,8 +2,8 @@
 
 To add a call, add its line: the subject after `$JS.API.`, the kind of the response, where it is answered, and
 the function. It gets the engine of that worker and the request and returns the members of the answer after
-its type (or an awaitable of them), or raises ApiError. Level, counting, audit and the way to the worker are
-the gateway's business.
+its type (or how they come later: mesh.Result), or raises ApiError. Level, counting, audit and the way to the
+worker are the gateway's business.
 
 Source: nats-server server/jetstream_api.go, standalone mode.
 """
@@ -11,7 +11,7 @@ Source: nats-server server/jetstream_api.go, standalone mode.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -41,6 +41,7 @@ from workers.jetstream.stream_config import StreamConfig
 
 if TYPE_CHECKING:
     from workers.jetstream.engine import JetStream
+    from workers.jetstream.mesh import Result
 
 SUBJECTS_LIMIT = 100_000
 
@@ -55,7 +56,7 @@ class Place(Enum):
     """Of the stream that the first wildcard stands for."""
 
 
-Handler = Callable[["JetStream", Request], Fields | Awaitable[Fields]]
+Handler = Callable[["JetStream", Request], "Result"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +131,11 @@ async def stream_delete(engine: JetStream, request: Request) -> Fields:
     return {"success": True}
 
 
-async def stream_purge(engine: JetStream, request: Request) -> Fields:
+def stream_purge(engine: JetStream, request: Request) -> Result:
     """Answer STREAM.PURGE when the messages are gone for good."""
     asked = message_api.parse_purge(request.body, strict=engine.config.js_strict)
     stream = the_stream(engine, request)
-    fields = message_api.purge(stream, asked)
-    await stream.durable()
-    return fields
+    return stream.answer_when_durable(message_api.purge(stream, asked))
 
 
 def stream_snapshot(engine: JetStream, request: Request) -> Fields:
@@ -239,13 +238,11 @@ def message_get(engine: JetStream, request: Request) -> Fields:
     return message_api.msg_get(the_stream(engine, request), asked)
 
 
-async def message_delete(engine: JetStream, request: Request) -> Fields:
+def message_delete(engine: JetStream, request: Request) -> Result:
     """Answer STREAM.MSG.DELETE when the message is gone for good."""
     asked = message_api.parse_msg_delete(request.body, strict=engine.config.js_strict)
     stream = the_stream(engine, request)
-    fields = message_api.msg_delete(stream, asked)
-    await stream.durable()
-    return fields
+    return stream.answer_when_durable(message_api.msg_delete(stream, asked))
 
 
 # ---- what needs a cluster

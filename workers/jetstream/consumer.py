@@ -459,6 +459,7 @@ class Consumer:
             self.core.wake()
         if self._inactive_ns and now_ns >= self._inactive_due_ns(now_ns):
             self.consumers.delete(self.name)
+            self.engine.commit_soon()
             return
         self.engine.pump_soon()
         self.schedule()

@@ -41,10 +41,11 @@ from workers.jetstream.consumer_json import consumer_info, pause_answer
 from workers.jetstream.gojson import parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
     from workers.jetstream.consumer import Consumer
     from workers.jetstream.engine import JetStream
+    from workers.jetstream.mesh import Result
     from workers.jetstream.stream import Stream
 
 _PAGED_REQUEST = gojson.Struct("server.JSApiConsumersRequest", {"offset": gojson.INT})
@@ -69,25 +70,25 @@ def _info(engine: JetStream, consumer: Consumer) -> Fields:
     return consumer_info(consumer, engine.config.version)
 
 
-async def _durable(engine: JetStream, stream: Stream) -> None:
-    if not stream.is_memory:
-        await engine.durable()
+def _answer(consumer: Consumer, fields: Fields) -> Result:
+    """Return an answer that waits until what was done to a consumer is as durable as that consumer."""
+    return fields if consumer.config.mem_storage else consumer.stream.answer_when_durable(fields)
 
 
 # ---- making and changing
 
 
-async def create(engine: JetStream, request: Request) -> Fields:
+def create(engine: JetStream, request: Request) -> Result:
     """Answer CONSUMER.CREATE.<stream>: the consumer is not durable, its name may be generated."""
     asked = _parse(engine, request)
     name = asked.config.name
     _check_request(asked, request.stream, name)
     if asked.config.durable_name:
         raise apierrors.consumer_ephemeral_with_durable_name()
-    return await _create(engine, request, asked, asked.config)
+    return _create(engine, request, asked, asked.config)
 
 
-async def create_named(engine: JetStream, request: Request) -> Fields:
+def create_named(engine: JetStream, request: Request) -> Result:
     """Answer CONSUMER.CREATE.<stream>.<consumer>[.<filter>]."""
     asked = _parse(engine, request)
     name, _, filter_subject = request.tokens[1].partition(".")
@@ -99,10 +100,10 @@ async def create_named(engine: JetStream, request: Request) -> Fields:
         raise apierrors.consumer_multiple_filters_not_allowed()
     if filter_subject and config.filter_subject != filter_subject:
         raise apierrors.consumer_create_filter_subject_mismatch()
-    return await _create(engine, request, asked, config.replace(name=name))
+    return _create(engine, request, asked, config if config.name == name else config.replace(name=name))
 
 
-async def create_durable(engine: JetStream, request: Request) -> Fields:
+def create_durable(engine: JetStream, request: Request) -> Result:
     """Answer CONSUMER.DURABLE.CREATE.<stream>.<consumer>."""
     asked = _parse(engine, request)
     name = request.consumer
@@ -111,7 +112,7 @@ async def create_durable(engine: JetStream, request: Request) -> Fields:
         raise apierrors.consumer_durable_name_not_set()
     if asked.config.durable_name != name:
         raise apierrors.consumer_durable_name_not_match_subject()
-    return await _create(engine, request, asked, asked.config.replace(name=name))
+    return _create(engine, request, asked, asked.config.replace(name=name))
 
 
 def _parse(engine: JetStream, request: Request) -> CreateRequest:
@@ -125,9 +126,7 @@ def _check_request(asked: CreateRequest, stream: str, name: str) -> None:
         raise apierrors.consumer_name_contains_path_separators()
 
 
-async def _create(
-    engine: JetStream, request: Request, asked: CreateRequest, config: ConsumerConfig
-) -> Fields:
+def _create(engine: JetStream, request: Request, asked: CreateRequest, config: ConsumerConfig) -> Result:
     if config.num_replicas > 1:
         raise apierrors.stream_replicas_not_supported()
     stream = the_stream(engine, request)
@@ -138,17 +137,15 @@ async def _create(
     account = engine.accounts[request.account]
     limits = consumer_checks.ConsumerLimits(account_max_ack_pending=account.limits.max_ack_pending)
     config = consumer_checks.check(config, stream.config, limits, is_pedantic=asked.is_pedantic)
-    called = config.called
-    others = (one.config for one in stream.consumers.all() if one.name != called)
     try:
         if existing is not None:
-            _update(existing, config, others, asked.action)
+            _update(existing, config, asked.action)
             consumer = existing
         elif asked.action == ACTION_UPDATE:
             raise apierrors.consumer_does_not_exist()
         else:
             consumer_rules.check_room(stream.config, stream.consumers.count, account.limits.max_consumers)
-            consumer_rules.check_work_queue(config, stream.config, others, is_new=True)
+            consumer_rules.check_work_queue(config, stream.config, _others(stream, config), is_new=True)
             _check_name(config, stream)
             consumer = stream.consumers.create(consumer_checks.stamp(config))
     except StorageError as error:
@@ -156,8 +153,14 @@ async def _create(
     fields = _info(engine, consumer)
     if consumer.config.pause_until > engine.now_ns():
         consumer_advisories.pause(consumer)
-    await _durable(engine, stream)
-    return fields
+    return _answer(consumer, fields)
+
+
+def _others(stream: Stream, config: ConsumerConfig) -> Iterator[ConsumerConfig]:
+    """Yield the configurations of a stream's other consumers; where nobody asks they cost nothing."""
+    for consumer in stream.consumers.all():
+        if consumer.name != config.called:
+            yield consumer.config
 
 
 def _check_name(config: ConsumerConfig, stream: Stream) -> None:
@@ -173,12 +176,11 @@ def _not_stored() -> apierrors.ApiError:
     return apierrors.consumer_create("error creating store for consumer")
 
 
-def _update(
-    existing: Consumer, config: ConsumerConfig, others: Iterable[ConsumerConfig], action: str
-) -> None:
+def _update(existing: Consumer, config: ConsumerConfig, action: str) -> None:
     if action == ACTION_CREATE and config != existing.config:
         raise apierrors.consumer_already_exists()
-    consumer_rules.check_work_queue(config, existing.stream.config, others, is_new=False)
+    stream = existing.stream
+    consumer_rules.check_work_queue(config, stream.config, _others(stream, config), is_new=False)
     consumer_update.check_update(
         existing.config, config, lambda subject: existing.has_interest(subject.encode())
     )
@@ -187,16 +189,15 @@ def _update(
         existing.update(config)
 
 
-async def delete(engine: JetStream, request: Request) -> Fields:
+def delete(engine: JetStream, request: Request) -> Result:
     """Answer CONSUMER.DELETE."""
     require_empty(request)
-    stream = the_stream(engine, request)
-    stream.consumers.delete(request.consumer)
-    await _durable(engine, stream)
-    return {"success": True}
+    consumer = the_consumer(the_stream(engine, request), request.consumer)
+    consumer.consumers.delete(consumer.name)
+    return _answer(consumer, {"success": True})
 
 
-async def pause(engine: JetStream, request: Request) -> Fields:
+def pause(engine: JetStream, request: Request) -> Result:
     """Answer CONSUMER.PAUSE; no time, or one that has passed, lets the consumer go on."""
     asked = decode_optional(engine, request.body, _PAUSE_REQUEST)
     until_ns = parse_time(asked["pause_until"]) if "pause_until" in asked else 0
@@ -204,9 +205,7 @@ async def pause(engine: JetStream, request: Request) -> Fields:
     consumer = the_consumer(stream, request.consumer)
     if until_ns != consumer.config.pause_until:
         consumer.pause(until_ns)
-    answer = pause_answer(until_ns, engine.now_ns())
-    await _durable(engine, stream)
-    return answer
+    return _answer(consumer, pause_answer(until_ns, engine.now_ns()))
 
 
 def _decode_loosely(engine: JetStream, request: Request, struct: gojson.Struct) -> dict[str, Any]:
@@ -233,7 +232,7 @@ def unpin(engine: JetStream, request: Request) -> Fields:
     return {}
 
 
-async def reset(engine: JetStream, request: Request) -> Fields:
+def reset(engine: JetStream, request: Request) -> Result:
     """Answer CONSUMER.RESET; no sequence is the one behind the ack floor."""
     stream = the_stream(engine, request)
     consumer = the_consumer(stream, request.consumer)
@@ -241,9 +240,7 @@ async def reset(engine: JetStream, request: Request) -> Fields:
     if sequence:
         _check_reset(consumer, sequence)
     sequence = consumer.reset(sequence)
-    fields = {**_info(engine, consumer), "reset_seq": sequence}
-    await _durable(engine, stream)
-    return fields
+    return _answer(consumer, {**_info(engine, consumer), "reset_seq": sequence})
 
 
 def _check_reset(consumer: Consumer, sequence: int) -> None:

@@ -126,6 +126,8 @@ class Consumers:
     def create(self, config: ConsumerConfig) -> Consumer:
         """Make a consumer of a configuration that has been checked, and whose name is free.
 
+        It is durable with the next commit, which is the caller's business.
+
         Raises:
             StorageError: it could not be stored.
         """
@@ -139,7 +141,6 @@ class Consumers:
             consumer.listen()
         else:
             self.listen()
-        engine.commit_soon()
         engine.pump_soon()
         consumer_advisories.action(consumer, "create")
         return consumer
@@ -182,15 +183,14 @@ class Consumers:
                 return name
 
     def keep(self, consumer: Consumer) -> None:
-        """Store a consumer's changed configuration."""
+        """Store a consumer's changed configuration; it is durable with the next commit."""
         control = None if consumer.config.mem_storage else self._control()
         if control is not None:
             policy = ACK_POLICIES[consumer.config.ack_policy]
             control.add_consumer(consumer.name, policy, definition(consumer.config, consumer.created_ns))
-        self.stream.engine.commit_soon()
 
     def delete(self, name: str) -> None:
-        """End a consumer.
+        """End a consumer; that is durable with the next commit, which is the caller's business.
 
         Raises:
             ApiError: 10014, there is none of this name.
@@ -205,7 +205,7 @@ class Consumers:
             control.remove_consumer(name)
         if self.stream.config.retention == "interest":
             self._drop_unwanted_after(consumer)
-        self.stream.engine.commit_soon()
+            self.stream.engine.commit_soon()
         consumer_advisories.action(consumer, "delete")
 
     # ---- messages

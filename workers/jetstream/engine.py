@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from storage import memory
@@ -31,7 +32,7 @@ from workers.jetstream.gateway import Gateway
 from workers.jetstream.ingest import Acks
 from workers.jetstream.interest import PushInterest
 from workers.jetstream.log_bridge import hear_others
-from workers.jetstream.mesh import Mesh
+from workers.jetstream.mesh import Body, Done, Later, Mesh
 from workers.jetstream.origins import Origins
 from workers.jetstream.ownership import Ownership
 from workers.jetstream.registry import Registry
@@ -105,7 +106,7 @@ class JetStream:
         if config.js_domain:
             self.api_prefixes.append(b"$JS.%s.API." % config.js_domain.encode())
         self._loop = loop
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiting: deque[tuple[int, Callable[[ApiError | None], None]]] = deque()
         self._commit_is_set = self._commit_is_wanted = False
         self._is_ending = False
         self.has_failed = False
@@ -292,20 +293,36 @@ class JetStream:
             self.pump_soon()
         self._commit()
 
+    def when_durable(self, then: Callable[[ApiError | None], None]) -> None:
+        """Commit, and call `then` when all that was written before is on stable storage; that may be at once.
+
+        Args:
+            then: gets None, or 10077: it cannot be stored.
+        """
+        number = self._commit()
+        if number is None:
+            then(self._failure())
+        elif number <= self.store.durable_round:
+            then(None)
+        else:
+            self._waiting.append((number, then))
+
     def durable(self) -> asyncio.Future[None]:
         """Commit, and return what is done when all that was written before is on stable storage.
 
         It raises ApiError 10077 when it cannot be.
         """
         future: asyncio.Future[None] = self._loop.create_future()
-        number = self._commit()
-        if number is None:
-            future.set_exception(self._failure())
-        elif number <= self.store.durable_round:
-            future.set_result(None)
-        else:
-            self._waiting.append((number, future))
+        self.when_durable(partial(_settle, future))
         return future
+
+    def answer_when_durable(self, answer: Body) -> Later:
+        """Return what a method of a call returns whose answer waits for all that was written before."""
+
+        def begin(done: Done) -> None:
+            self.when_durable(lambda error: done(None, error) if error else done(answer, None))
+
+        return begin
 
     def _commit(self) -> int | None:
         """Commit; return the round in which it becomes durable, None when the store has failed."""
@@ -333,7 +350,7 @@ class JetStream:
         if self.plane.is_store_full:
             self._watch_backlog()
         while self._waiting and self._waiting[0][0] <= durable:
-            _settle(self._waiting.popleft()[1], None)
+            self._waiting.popleft()[1](None)
 
     def _fail(self, error: StorageError) -> None:
         """Tell everybody who waits for the store that nothing becomes durable any more."""
@@ -344,7 +361,7 @@ class JetStream:
         failure = self._failure()
         self.acks.refuse_all(gojson.encode({"error": failure.to_json(), "stream": "", "seq": 0}))
         while self._waiting:
-            _settle(self._waiting.popleft()[1], failure)
+            self._waiting.popleft()[1](failure)
 
     def _failure(self) -> ApiError:
         return apierrors.stream_store_failed(self.store.failure or "store is closed")

@@ -42,6 +42,20 @@ def has_level(headers: bytes) -> bool:
     return not level or is_level_supported(level.decode("utf-8", "replace"))
 
 
+def _carried(call: Call, request: Request) -> Fields:
+    """Return a request as it travels to another worker."""
+    return {
+        "pattern": call.pattern,
+        "account": request.account,
+        "subject": request.subject,
+        "tokens": request.tokens,
+        "reply": request.reply,
+        "client": request.client,
+        "headers": request.headers,
+        "body": request.body,
+    }
+
+
 class Gateway:
     """The API as one worker's clients see it."""
 
@@ -112,17 +126,13 @@ class Gateway:
         if call.checks_level and not has_level(request.headers):
             done(None, apierrors.required_api_level())
             return
-        body = {
-            "pattern": call.pattern,
-            "account": request.account,
-            "subject": request.subject,
-            "tokens": request.tokens,
-            "reply": request.reply,
-            "client": self._shown(client_id) if call.needs_client else {},
-            "headers": request.headers,
-            "body": request.body,
-        }
-        self._engine.mesh.start_call(self._place_of(call, request, account), "api", body, done)
+        if call.needs_client:
+            request = request._replace(client=self._shown(client_id))
+        place, mesh = self._place_of(call, request, account), self._engine.mesh
+        if place == mesh.worker:
+            mesh.run(call.pattern, partial(call.handler, self._engine, request), done)
+        else:
+            mesh.start_call(place, "api", _carried(call, request), done)
 
     def _place_of(self, call: Call, request: Request, account: Account) -> int:
         engine = self._engine
@@ -152,8 +162,7 @@ class Gateway:
             response = gojson.encode(stream_json.error_response(call.kind, error))
         else:
             response = gojson.encode(stream_json.response(call.kind, fields or {}))
-        is_missing = any(kind.is_kind_of(error) for kind in MISSING)
-        if reply and (call.is_counted or not is_missing):
+        if reply and (call.is_counted or not any(kind.is_kind_of(error) for kind in MISSING)):
             engine.plane.publish(account.index, reply, response)
         if call.is_counted and engine.advisories.wants_audit(account.index):
             asked = {"request": request.body.decode("utf-8", "replace")} if request.body else {}

@@ -17,6 +17,7 @@ import asyncio
 import struct
 import traceback
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -37,9 +38,12 @@ FRAME_BYTES_MAX = 60 << 20
 LENGTH = struct.Struct("<I")
 
 Body = dict[str, Any]
-Method = Callable[[Body], Body | Awaitable[Body]]
 Done = Callable[[Body | None, ApiError | None], None]
 """Called with what a method returned, or with its error."""
+Later = Callable[[Done], None]
+"""What a method returns whose answer comes later and needs no task: it sees to it that `done` is called."""
+Result = Body | Later | Awaitable[Body]
+Method = Callable[[Body], Result]
 
 
 def encode(head: list[Any], body: Body) -> bytes:
@@ -97,7 +101,7 @@ class Mesh:
         self._listeners: list[int] = []
 
     def serve(self, name: str, method: Method) -> None:
-        """Let others call a method, which returns a body or something to await, or raises ApiError."""
+        """Let others call a method, which returns its answer or how it comes later, or raises ApiError."""
         assert name not in self._methods, name
         self._methods[name] = method
 
@@ -150,7 +154,7 @@ class Mesh:
             done: gets the answer or the method's error, or 10008 when no answer came in time.
         """
         if worker == self.worker:
-            self._run(name, body, done)
+            self.run(name, partial(self._answer_of, name, body), done)
             return
         self._last_id += 1
         number = self._last_id
@@ -194,12 +198,19 @@ class Mesh:
                 frame = encode([number, _said(too_large)], {})
             self._plane.publish(INTERNAL_ACCOUNT, reply, frame)
 
-        self._run(name, body, answer)
+        self.run(name, partial(self._answer_of, name, body), answer)
 
-    def _run(self, name: str, body: Body, done: Done) -> None:
-        """Run a method and say how it ended: at once, or when what it returned has come."""
+    def _answer_of(self, name: str, body: Body) -> Result:
+        return self._methods[name](body)
+
+    def run(self, name: str, method: Callable[[], Result], done: Done) -> None:
+        """Run what a call asks for here and say how it ended: at once, or when what it returned has come.
+
+        Args:
+            name: what the log calls it when it fails.
+        """
         try:
-            result = self._methods[name](body)
+            result = method()
         except ApiError as error:
             done(None, error)
             return
@@ -208,6 +219,9 @@ class Mesh:
             return
         if isinstance(result, dict):
             done(result, None)
+            return
+        if callable(result):
+            result(done)
             return
         task = asyncio.ensure_future(result, loop=self._loop)
         self._tasks.add(task)

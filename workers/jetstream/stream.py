@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from storage.stream import StreamStore
     from workers.jetstream.account import Account
     from workers.jetstream.engine import JetStream
+    from workers.jetstream.mesh import Body, Result
 
 EXPIRE_BATCH = 1000
 """Messages taken out at a time when their time is over, so that nobody waits long for it."""
@@ -207,6 +208,10 @@ class Stream:
         """
         if not self.is_memory:
             await self.engine.durable()
+
+    def answer_when_durable(self, answer: Body) -> Result:
+        """As JetStream.answer_when_durable; a stream in memory waits for nothing."""
+        return answer if self.is_memory else self.engine.answer_when_durable(answer)
 
     # ---- what the API asks
 
