@@ -27,6 +27,7 @@ cdef extern from "frame.h" nogil:
     int FRAME_HEADER_BYTES
     int FRAME_ALIGN
     int ENTRY_HEADER_BYTES
+    void frame_make_empty(uint8_t *frame, uint64_t position)
     uint32_t crc32c(uint32_t seed, const uint8_t *data, size_t size)
     void crc32c_choose()
 
@@ -51,6 +52,7 @@ cdef class Journal:
     cdef readonly uint64_t file_start   # position of its first byte
     cdef readonly uint64_t file_capacity
     cdef uint64_t offset                # where the next frame goes in it
+    cdef uint64_t filled                # how much of it has blocks
     cdef readonly list spares           # (path, capacity) of recyclable files
     cdef readonly list full_files       # (path, start, capacity), oldest first
     cdef str file_path
@@ -74,3 +76,4 @@ cdef class Journal:
     cdef int add(self, int kind, bytes path, uint64_t offset, const uint8_t *data, uint64_t size) except -1
     cdef int drain_log(self, LogFile log) except -1
     cdef int seal(self) except -1
+    cdef int fill_ahead(self) except -1

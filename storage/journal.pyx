@@ -12,7 +12,8 @@ HERE (little-endian).
     journal file: a page of 4,096 bytes, then frames, each at a multiple of 4,096 (a page that holds synced
     bytes is never written again). Files have a fixed size, are written full once and then used again and
     again: overwriting allocated blocks syncs several times faster than growing a file (measured: 512 KiB in
-    0.3 ms against 1.9 ms).
+    0.3 ms against 1.9 ms). A file that is not full yet is filled some way ahead of small frames, for the same
+    reason (4 KiB: 0.21 ms against 0.38 ms).
 
     first page                              frame                               entry
      0  8  "MIDGEJNL"                        0  8  "MIDGEFRM"                    0  4  length of all
@@ -50,6 +51,10 @@ cdef enum:
     # A frame that need not be synced is written by the caller itself up to this size: a switch to the writer's
     # thread and back costs more than copying so much to the kernel (some 15 us).
     WRITTEN_HERE_BYTES = 65536
+    # How much a file grows at a time, and up to which size of a frame: the sync of a larger one takes so long
+    # that the blocks do not matter.
+    FILL_BYTES = 256 << 10
+    FILL_FRAME_BYTES_MAX = 65536
 
 FIRST_PAGE_BYTES = 4096
 WRITE_ENTRY = 1
@@ -110,7 +115,7 @@ cdef class Journal:
         self.frame_used = 0
         self.file, self.file_number = None, file_number
         self.spares, self.full_files = list(spares), []
-        self.file_start, self.file_capacity, self.offset = start, 0, 0
+        self.file_start, self.file_capacity, self.offset, self.filled = start, 0, 0, 0
         self.released = released
         self.sync_always = True
         self.round, self.durable_round = 1, 0
@@ -260,6 +265,8 @@ cdef class Journal:
             self.writer.write_frame(self.file, self.frame, self.frame_used, self.offset, self.needs_sync,
                                     self._finished)
         self.offset += self.frame_used
+        if self.needs_sync and self.filled < min(self.offset + self.frame_used + FRAME_ALIGN, self.file_capacity):
+            self.fill_ahead()
         return self.flight_round if all_drained else self.round
 
     def finish_written(self):
@@ -267,6 +274,23 @@ cdef class Journal:
         if self.is_written:
             self.is_written = False
             self._finished(self.write_errno, 0)
+
+    cdef int fill_ahead(self) except -1:
+        """Have blocks made for frames as small as the one on its way; behind that one, so nobody waits for it.
+
+        What is written begins with an empty frame, as when the journal falls idle. A failure does not matter
+        here: the next commit meets it.
+        """
+        cdef uint64_t size = min(<uint64_t>FILL_BYTES, self.file_capacity - self.offset)
+        cdef Block block
+        if self.frame_used > FILL_FRAME_BYTES_MAX or size <= <uint64_t>FRAME_ALIGN:
+            return 0
+        block = Block(size)
+        frame_make_empty(block.data, self.position)
+        memset(block.data + FRAME_ALIGN, 0, size - FRAME_ALIGN)
+        self.writer.write(self.file, block, 0, size, self.offset, None)
+        self.filled = self.offset + size
+        return 0
 
     cdef int seal(self) except -1:
         """Fill the entries' CRCs and the frame's header (whose CRCs the writer makes), and pad it to whole
@@ -305,9 +329,11 @@ cdef class Journal:
         if self.spares:
             self.file_path, self.file_capacity = self.spares.pop(0)
             self.file = self.files.open(self.file_path)
+            self.filled = self.file_capacity
         else:
             self.file_path, self.file_capacity = self.next_path(), self.file_bytes
             self.file = self.files.open(self.file_path, create=True)
+            self.filled = 0
             self.writer.call(lambda: self.files.sync_directory(self.directory), self._note_failure)
         if self.frame_used + 3 * FRAME_ALIGN > self.file_capacity:
             self.file_capacity = self.frame_used + 3 * FRAME_ALIGN
