@@ -340,6 +340,12 @@ class Store:
         return self.journal.durable_round
 
     @property
+    def has_changes(self) -> bool:
+        """Whether there is anything that the next commit would send."""
+        journal = self.journal
+        return bool(self.pending_streams or self.changed_consumers or journal.dirty_logs or journal.removals)
+
+    @property
     def notify_fds(self) -> tuple[int, ...]:
         """Descriptors that are readable when `poll` has something to do."""
         return (self.writer.notify_fd, *(writer.notify_fd for writer in self.pool))

@@ -237,7 +237,8 @@ class Consumer:
         core = self.core
         if self.pull is not None and not core.is_ready and core.requests:
             self.pull.check(now_ns, is_at_end=not core.is_full or core.num_redeliveries > 0)
-        self.engine.commit_soon()
+        if self.engine.store.has_changes:
+            self.engine.commit_soon()
         self.schedule()
 
     def _replay(self, now_ns: int) -> None:

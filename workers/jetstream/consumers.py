@@ -13,6 +13,7 @@ from workers.jetstream import apierrors, consumer_advisories
 from workers.jetstream.ack_sink import AckSink
 from workers.jetstream.audience import Audience
 from workers.jetstream.consumer import ACK_POLICIES, RETENTIONS, Consumer, definition, read_definition
+from workers.sinks import CallSink
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,6 +42,7 @@ class Consumers:
         self._by_name: dict[str, Consumer] = {}
         self._internal_count = 0
         self._listeners: list[int] = []
+        self._flow_listener = 0
 
     def __len__(self) -> int:
         """Return how many there are, internal ones included."""
@@ -110,12 +112,32 @@ class Consumers:
             for consumer in self._by_name.values():
                 consumer.listen()
 
+    def listen_for_flow(self) -> None:
+        """Take what clients answer to flow control, for all consumers together.
+
+        A pattern that comes or goes makes every route of the account stale, and consumers with flow control
+        come and go with every watcher of a bucket.
+        """
+        if not self._flow_listener:
+            subject = b"$JS.FC.%b.>" % self.stream.name.encode()
+            self._flow_listener = self.stream.engine.plane.listen(
+                self.stream.account, subject, CallSink(self._take_flow), is_sticky=True
+            )
+
+    def _take_flow(self, subject: bytes, _reply: bytes, headers: bytes, _payload: bytes, _: int) -> None:
+        consumer = self._by_name.get(subject.split(b".")[3].decode(errors="replace"))
+        if consumer is not None and consumer.push is not None:
+            consumer.push.flow_confirmed(subject, headers)
+
     def close(self, code: int = 0, text: str = "") -> None:
         """Let nothing in any more; waiting requests are told `code` and `text`, if any."""
         for consumer in self._by_name.values():
             consumer.close(code, text)
         while self._listeners:
             self.stream.engine.plane.unlisten(self._listeners.pop())
+        if self._flow_listener:
+            self.stream.engine.plane.unlisten(self._flow_listener)
+            self._flow_listener = 0
 
     def end_requests(self, code: int, text: str) -> None:
         """Tell everybody who waits for messages that none will come."""
@@ -126,17 +148,19 @@ class Consumers:
     def create(self, config: ConsumerConfig) -> Consumer:
         """Make a consumer of a configuration that has been checked, and whose name is free.
 
-        It is durable with the next commit, which is the caller's business.
-
         Raises:
             StorageError: it could not be stored.
         """
         engine = self.stream.engine
         name = config.called or self._free_name()
         created_ns = engine.now_ns()
-        consumer = Consumer(self, name, config, created_ns, self._new_state(name, config, created_ns))
+        state = self._new_state(name, config, created_ns)
+        consumer = Consumer(self, name, config, created_ns, state)
         self._add(consumer)
         consumer.start()
+        if state.control is not None:
+            # Now, because the disk takes longer than all the rest.
+            engine.commit()
         if self._listeners:
             consumer.listen()
         else:

@@ -238,7 +238,7 @@ class JetStream:
             self._pump()
         self._is_ending = False
         if has_new or self.acks.waiting or self._commit_is_wanted:
-            self._commit()
+            self.commit()
             self._watch_backlog()
 
     def _watch_backlog(self) -> None:
@@ -291,7 +291,7 @@ class JetStream:
     def _commit_written(self) -> None:
         if self._tell_of_new():
             self.pump_soon()
-        self._commit()
+        self.commit()
 
     def when_durable(self, then: Callable[[ApiError | None], None]) -> None:
         """Commit, and call `then` when all that was written before is on stable storage; that may be at once.
@@ -299,7 +299,7 @@ class JetStream:
         Args:
             then: gets None, or 10077: it cannot be stored.
         """
-        number = self._commit()
+        number = self.commit()
         if number is None:
             then(self._failure())
         elif number <= self.store.durable_round:
@@ -324,7 +324,7 @@ class JetStream:
 
         return begin
 
-    def _commit(self) -> int | None:
+    def commit(self) -> int | None:
         """Commit; return the round in which it becomes durable, None when the store has failed."""
         self._commit_is_set = self._commit_is_wanted = False
         try:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from workers.jetstream.delivery import Request
 from workers.jetstream.pull import listen_for_requests
 from workers.jetstream.statuses import status
-from workers.sinks import CallSink
 
 if TYPE_CHECKING:
     from workers.jetstream.consumer import Consumer
@@ -62,7 +61,6 @@ class PushTarget:
         self._unconfirmed = 0
         self._asked_at = 0
         self._asked_reply = b""
-        self._flow_listener = 0
         self._pull_listeners: list[int] = []
         self._rate: RateLimit | None = None
         self._heartbeat_at_ns = 0
@@ -86,11 +84,8 @@ class PushTarget:
         """Take what clients answer to flow control, and refuse pull requests."""
         consumer = self._consumer
         self._pull_listeners = listen_for_requests(consumer, self._refuse)
-        if consumer.config.flow_control and not self._flow_listener:
-            subject = b"$JS.FC.%b.%b.*" % (consumer.stream.name.encode(), consumer.name.encode())
-            self._flow_listener = self._engine.plane.listen(
-                consumer.stream.account, subject, CallSink(self._flow_confirmed), is_sticky=True
-            )
+        if consumer.config.flow_control:
+            consumer.consumers.listen_for_flow()
 
     def close(self) -> None:
         """Stop delivering and listening."""
@@ -98,9 +93,6 @@ class PushTarget:
         self.stop()
         while self._pull_listeners:
             self._engine.plane.unlisten(self._pull_listeners.pop())
-        if self._flow_listener:
-            self._engine.plane.unlisten(self._flow_listener)
-            self._flow_listener = 0
 
     def _refuse(self, _subject: bytes, reply: bytes, _headers: bytes, _payload: bytes, _: int) -> None:
         self._consumer.stream.send_now(reply, b"", status(409, "Consumer is push based"))
@@ -200,7 +192,8 @@ class PushTarget:
             headers=b"NATS/1.0 100 FlowControl Request\r\n\r\n",
         )
 
-    def _flow_confirmed(self, subject: bytes, _reply: bytes, headers: bytes, _payload: bytes, _: int) -> None:
+    def flow_confirmed(self, subject: bytes, headers: bytes) -> None:
+        """Go on when a client has answered to flow control."""
         if subject != self._asked_reply:
             return
         self._window = min(2 * self._window, WINDOW_BYTES_MAX)
