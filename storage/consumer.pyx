@@ -3,7 +3,9 @@
 
 The meaning is nats-server's ConsumerState: the consumer sequence counts deliveries, a pending message keeps
 the consumer sequence of its first delivery, and below the ack floor everything is acknowledged. The pending
-messages themselves lie in storage/pending.pyx; no delivery and no acknowledgement makes a Python object.
+messages themselves lie in storage/pending.pyx; no delivery and no acknowledgement makes a Python object. A
+message given up is pending no more and stays known until it is acknowledged after all, as nats-server keeps it
+among those redelivered.
 
 Every change is packed. `take_changes` gives what came since the last time, which becomes one record of the
 stream's control log with the next commit:
@@ -286,7 +288,8 @@ cdef class ConsumerStore:
     def give_up(self, uint64_t stream_sequence):
         """Note that a pending message will not be delivered again, as it was as often as it may be.
 
-        It is in `given_up` until it is acknowledged or the consumer reset.
+        It is in `given_up` until it is acknowledged or the consumer reset. Whoever knows that it is gone takes it
+        out, also after a restart: that is not logged.
 
         Returns:
             1, or 0: it is not pending.

@@ -21,6 +21,7 @@ class Model:
     pending: dict[int, Pair] = field(default_factory=dict)
     redeliveries: dict[int, int] = field(default_factory=dict)
     oldest_first: list[int] = field(default_factory=list)
+    given_up: set[int] = field(default_factory=set)
 
     def deliver(self, consumer_sequence: int, sequence: int, deliveries: int, timestamp_ns: int) -> None:
         self.delivered = (max(self.delivered[0], consumer_sequence), max(self.delivered[1], sequence))
@@ -51,8 +52,10 @@ class Model:
             for one in acked:
                 self._forget(one)
             self.floor = (consumer_sequence, sequence)
+            self.given_up.discard(sequence)
             return len(acked)
         if sequence not in self.pending:
+            self.given_up.discard(sequence)
             return 0
         first_delivery = self.pending[sequence][0]
         self._forget(sequence)
@@ -66,6 +69,13 @@ class Model:
             self.floor = self.delivered
         return 1
 
+    def give_up(self, sequence: int) -> int:
+        if sequence not in self.pending:
+            return 0
+        self._forget(sequence)
+        self.given_up.add(sequence)
+        return 1
+
     def restart_wait(self, sequence: int, timestamp_ns: int) -> int:
         if sequence not in self.pending:
             return 0
@@ -77,6 +87,7 @@ class Model:
         self.delivered = self.floor = (0, max(sequence - 1, 0))
         for one in list(self.pending):
             self._forget(one)
+        self.given_up.clear()
 
     def state(self) -> dict[str, object]:
         return {
@@ -96,6 +107,7 @@ def assert_same(store: ConsumerStore, model: Model) -> None:
     assert store.state() == model.state()
     assert list(store.pending) == sorted(model.pending)
     assert store.oldest_first == model.oldest_first
+    assert store.given_up == model.given_up
     assert (store.pending_count, store.redelivered_count) == (len(model.pending), len(model.redeliveries))
 
 
@@ -114,6 +126,8 @@ class History:
         """Return mostly the sequence of a pending message, sometimes any."""
         if self.model.pending and self.rng.random() < 0.9:
             return self.rng.choice(list(self.model.pending))
+        if self.model.given_up and self.rng.random() < 0.5:
+            return self.rng.choice(sorted(self.model.given_up))
         return self.rng.randrange(self.model.delivered[1] + 3)
 
     def _deliver(self) -> None:
@@ -153,8 +167,10 @@ class History:
             self._deliver()
         elif choice < 0.45:
             self._redeliver()
-        elif choice < 0.8:
+        elif choice < 0.7:
             self._ack()
+        elif choice < 0.8:
+            self._both("give_up", self._some_sequence())
         elif choice < 0.9:
             self.take()
         elif choice < 0.91:

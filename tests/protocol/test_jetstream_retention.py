@@ -185,6 +185,33 @@ def test_a_message_that_one_consumer_gave_up_stays_when_another_is_done_with_it(
     it.keeps(1, 2)
 
 
+def test_new_filters_drop_what_nobody_wants_any_more(reader):
+    it = Stream(reader, "interest")
+    it.consumer("one", "a", ack_wait=100 * MS, max_deliver=1)
+    it.consumer("two", "b")
+    it.publish("a", "a", "b", "a")
+    it.take("one", 2)
+    it.consumer("one", "c", ack_wait=100 * MS, max_deliver=1)
+    it.keeps(3)
+    wait_until(lambda: it.call("CONSUMER.INFO.{}.one")["num_ack_pending"] == 0, "nothing to be pending")
+    it.publish("c")
+    it.done("two", 1)
+    it.done("one", 1)
+    it.keeps()
+
+
+def test_new_filters_keep_what_was_given_up(reader):
+    it = Stream(reader, "interest")
+    it.consumer("c", ack_wait=100 * MS, max_deliver=1)
+    it.publish("a", "b", "a")
+    _, second, _ = it.take("c", 3)
+    wait_until(lambda: it.call("CONSUMER.INFO.{}.c")["num_ack_pending"] == 0, "three to be given up")
+    it.consumer("c", "a", ack_wait=100 * MS, max_deliver=1)
+    it.keeps(1, 2, 3)
+    it.client.ack_sync(second)
+    it.keeps(1, 3)
+
+
 def test_a_purge_leaves_consumers_what_is_new(reader):
     it = Stream(reader, "interest")
     it.consumer("c")

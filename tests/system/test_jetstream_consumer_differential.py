@@ -9,9 +9,7 @@ from support.jetstream_consumer_replay import ConsumerAsker, Pair
 from support.jetstream_replay import SERVER_NAME
 
 STEPS = 100
-# Seed 2 shows an open difference: after an update of a consumer that gives messages up, an interest stream of
-# nats-server has one message less.
-FIRST_SEED = 3
+FIRST_SEED = 1
 
 
 def open_asker(kind, directory):

@@ -35,6 +35,26 @@ def test_acknowledgements_in_order_are_one_change() -> None:
     assert store.take_changes() == bytes([1, 2, 0x2B, 0xC7, 0x01, 2])
 
 
+def test_what_is_given_up_is_known_after_a_restart_until_it_is_acknowledged() -> None:
+    store = delivered(5)
+    assert [store.give_up(sequence) for sequence in (2, 3, 4)] == [1, 1, 1]
+    assert (store.given_up, list(store.pending), store.floor_stream) == ({2, 3, 4}, [1, 5], 0)
+    record = store.take_changes()
+    # kind 7 with count and sequence: 3 - 1 = 2, +2 = 4
+    assert record.endswith(bytes([0x2F, 2, 4]))
+    # version, serial; delivered 5, 5; floor 0, 0; kind 1 at 1, 1, time 7; kind 1 at 5, 5; kind 7 as above
+    state = bytes([1, 1, 5, 5, 0, 0, 0x71, 2, 2, 14, 0x31, 6, 6, 0x2F, 2, 4])
+    assert store.export() == state
+    copy = new_store()
+    copy.restore(state)
+    assert (copy.given_up, list(copy.pending)) == ({2, 3, 4}, [1, 5])
+    assert store.ack(3, 3) == 0
+    copy.replay(store.take_changes())
+    assert copy.given_up == store.given_up == {2, 4}
+    copy.reset(1)
+    assert copy.given_up == set()
+
+
 def test_a_redelivery_says_how_many() -> None:
     store = delivered(2)
     store.take_changes()

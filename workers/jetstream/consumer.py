@@ -513,6 +513,7 @@ class Consumer:
         self.consumers.keep(self)
         if filters_changed:
             self.core.set_filters(config.filters)
+            self.consumers.filters_changed(self)
         if self.push is not None:
             self.push.configure()
             self.push.check_interest()

@@ -275,6 +275,17 @@ class Consumers:
         if stream.config.retention == "interest":
             self._drop_unwanted(SubjectFilter(stream.store.subjects, (b">",)), stream.store.first_sequence)
 
+    def filters_changed(self, consumer: Consumer) -> None:
+        """Remove what only a consumer's old filters matched, where interest keeps messages.
+
+        What it has given up stays, as in a nats-server that was not restarted meanwhile.
+        """
+        if self.stream.config.retention == "interest":
+            everything = SubjectFilter(self.stream.store.subjects, (b">",))
+            core = consumer.core
+            self._drop_unwanted(everything, next(iter(core.state.pending), core.last_looked_at + 1))
+            self.removed()
+
     def drop_acknowledged(self) -> Iterator[None]:
         """Remove what restored consumers are done with, where that ends messages; a step takes 1 ms at most.
 
@@ -307,6 +318,6 @@ class Consumers:
         unwanted = [
             int(sequence)
             for sequence in queries.find_all(store, subjects, max(first, store.first_sequence))
-            if not self.audience.is_wanted(int(sequence))
+            if not self.audience.is_wanted(int(sequence)) and not self.stream.followers.wants(int(sequence))
         ]
         store.delete_many(unwanted)
