@@ -35,8 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="differential runs of JetStream's consumers (%(default)s)",
     )
     parser.addoption(
-        "--consumer-steps", type=int, default=400, help="steps of consumers that are killed (%(default)s)"
+        "--consumer-steps", type=int, default=300, help="steps of consumers that are killed (%(default)s)"
     )
+    parser.addoption("--consumer-seed", type=int, default=1, help="of the same (%(default)s)")
     parser.addoption("--soak-messages", type=int, default=200_000, help="messages of the soak (%(default)s)")
     parser.addoption("--kill-rounds", type=int, default=10, help="rounds of killing a worker (%(default)s)")
     parser.addoption(
