@@ -92,7 +92,7 @@ class Modelled:
     Attributes:
         done: sequences whose acknowledgement (or TERM) was confirmed.
         maybe: those where it was sent, and whose confirmation did not come.
-        counts: by sequence, the delivery count seen last; of this epoch.
+        counts: by sequence, the highest delivery count seen in this epoch.
         seen: sequences that ever came. exhausted: those that came as often as they may.
         held: what came and was not answered: (sequence, what the client acknowledges).
         begins_after: the last sequence that it is not for.
@@ -110,6 +110,9 @@ class Modelled:
         self.was_alone = True
         self.max_ack_pending = 50
         self._last_first: dict[int, int] = {}
+        self._last_count: dict[tuple[int, int], int] = {}
+        self._came: set[tuple[int, int]] = set()
+        self._repeated: set[int] = set()
         self._fresh: set[int] = set()
         self._floor = 0
 
@@ -129,6 +132,9 @@ class Modelled:
         """Begin another epoch."""
         self.counts.clear()
         self._last_first.clear()
+        self._last_count.clear()
+        self._came.clear()
+        self._repeated.clear()
         self._fresh.clear()
         self._floor = 0
         self.was_alone = False
@@ -168,19 +174,27 @@ class Modelled:
         assert sequence not in self.stored.removed, f"{where} was removed"
         if self.kind.max_deliver > 0:
             assert deliveries <= self.kind.max_deliver, f"{where} is one too many"
-        before = self.counts.get(sequence, 0)
+        before = self._last_count.get((sid, sequence), 0)
         assert deliveries > before, f"{where} after delivery {before}"
+        self._last_count[sid, sequence] = deliveries
+        # Which of two pulls was served first is not known.
+        assert (sequence, deliveries) not in self._came, f"{where} came before"
+        self._came.add((sequence, deliveries))
         if deliveries == 1:
             last = self._last_first.get(sid, 0)
             assert sequence > last, f"{where} after {last}"
             self._last_first[sid] = sequence
-        self.counts[sequence] = deliveries
+        self.counts[sequence] = max(deliveries, self.counts.get(sequence, 0))
         self.seen.add(sequence)
         if deliveries == self.kind.max_deliver:
             self.exhausted.add(sequence)
         return sequence
 
     # ---- what it says
+
+    def asking(self) -> None:
+        """Take note that its info is asked for: what comes from now on may be in it or not."""
+        self._repeated = {sequence for sequence, count in self.counts.items() if count > 1}
 
     def check_info(self, info: dict[str, Any]) -> None:
         """Check what can be said of the consumer's info when all that was sent has been taken."""
@@ -199,7 +213,7 @@ class Modelled:
         assert len(must_be_pending) <= pending <= len(may_be_pending), (
             f"{self.name}: {info}, not {len(must_be_pending)} to {len(may_be_pending)} pending"
         )
-        again = {one for one in must_be_pending if self.counts.get(one, 0) > 1}
+        again = must_be_pending & self._repeated
         most = (
             {one for one in may_be_pending if self.counts.get(one, 0) > 1}
             if self.was_alone
