@@ -111,7 +111,8 @@ class ConsumerFaults:
     def _take(self, one: Modelled, sid: int, message: Delivery) -> None:
         token = message.subject.decode().split(".")[1]
         sequence = one.took(sid, token, message.reply.decode(), int(message.payload))
-        one.held.append((sequence, message))
+        if sequence not in one.held or self._random.random() < 0.5:
+            one.held[sequence] = message
 
     def _absorb(self) -> None:
         """Take what came beside what was awaited: it was sent before anything that comes from now on."""
@@ -124,7 +125,8 @@ class ConsumerFaults:
         one = self._random.choice(self._consumers)
         if not one.held:
             return
-        sequence, message = one.held.pop(self._random.randrange(len(one.held)))
+        sequence = self._random.choice(list(one.held))
+        message = one.held.pop(sequence)
         payload = b"+ACK" if one.kind.acks_all else self._random.choice([b"+ACK", b"", b"+TERM"])
         if self._random.random() < 0.3:
             one.sent(sequence)
@@ -145,7 +147,7 @@ class ConsumerFaults:
     def _refuse(self) -> None:
         one = self._random.choice(self._consumers)
         if one.held and not one.kind.acks_all:
-            _, message = one.held.pop(self._random.randrange(len(one.held)))
+            message = one.held.pop(self._random.choice(list(one.held)))
             self._client.ack(message, self._random.choice(NAKS))
 
     def _remove(self) -> None:
@@ -306,7 +308,7 @@ class ConsumerFaults:
         """Take and acknowledge everything; then nothing is missing, and nothing is kept that nobody wants."""
         for one in self._consumers:
             # An acknowledgement of what the broker has forgotten to have delivered is not answered.
-            one.held = [item for item in one.held if item[0] in one.counts]
+            one.held = {sequence: held for sequence, held in one.held.items() if sequence in one.counts}
             wait_until(
                 lambda one=one: self._is_drained(one), f"{one.name} to have delivered all", DRAIN_TIMEOUT_S
             )
@@ -324,7 +326,7 @@ class ConsumerFaults:
             sid = self._client.pull(self._stream, one.name, {"batch": 100, "no_wait": True})
             self._by_sid[sid] = one
             self._collect(sid, 100)
-        held, one.held = sorted(one.held, key=lambda item: item[0]), []
+        held, one.held = sorted(one.held.items()), {}
         for sequence, message in held:
             self._confirm(one, sequence, message)
         info = self._check_info(one)

@@ -94,7 +94,7 @@ class Modelled:
         maybe: those where it was sent, and whose confirmation did not come.
         counts: by sequence, the highest delivery count seen in this epoch.
         seen: sequences that ever came. exhausted: those that came as often as they may.
-        held: what came and was not answered: (sequence, what the client acknowledges).
+        held: what came and was not answered, by sequence: what the client acknowledges.
         begins_after: the last sequence that it is not for.
         was_alone: no kill since it was made. max_ack_pending: as configured.
     """
@@ -106,7 +106,7 @@ class Modelled:
         self.counts: dict[int, int] = {}
         self.seen: set[int] = set()
         self.exhausted: set[int] = set()
-        self.held: list[tuple[int, Any]] = []
+        self.held: dict[int, Any] = {}
         self.was_alone = True
         self.max_ack_pending = 50
         self._last_first: dict[int, int] = {}
