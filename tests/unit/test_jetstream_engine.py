@@ -11,7 +11,8 @@ import pytest
 from support.jetstream_workers import Workers
 
 from storage.errors import StorageFull
-from workers.jetstream import gateway
+from workers.jetstream import gateway, pull
+from workers.jetstream.delivery import Request
 from workers.sinks import CallSink
 
 COUNTS = pytest.mark.parametrize("count", [1, 3])
@@ -413,3 +414,33 @@ async def test_a_message_is_delivered_and_confirmed_without_the_event_loop(
             del got[count:]
         assert loop.soon == 0
         monkeypatch.undo()
+
+
+async def test_a_delivery_looks_at_few_of_the_requests_that_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Each has its time to end; with thousands of them nobody goes through all for one message."""
+    async with Workers(1, tmp_path) as workers:
+        worker, waiting, looked = workers[0], 2000, 0
+        await worker.create("S", storage="memory")
+        got = worker.listen("in.>")
+        wanted = {"stream_name": "S", "config": {"durable_name": "C", "max_waiting": 2 * waiting}}
+        assert "error" not in await worker.api("CONSUMER.DURABLE.CREATE.S.C", wanted)
+        body = b'{"batch":1,"expires":60000000000,"idle_heartbeat":5000000000}'
+        for number in range(waiting):
+            worker.plane.publish(0, b"$JS.API.CONSUMER.MSG.NEXT.S.C", body, reply=b"in.%d" % number)
+        worker.plane.run()
+        await settle()
+        read_info = pull.read_info
+
+        def count(request: Request) -> pull.Waiting:
+            nonlocal looked
+            looked += 1
+            return read_info(request)
+
+        monkeypatch.setattr(pull, "read_info", count)
+        for _ in range(100):
+            worker.plane.publish(0, b"s.a", b"x")
+            worker.plane.run()
+        assert len(got) == 100
+        assert looked <= 1000

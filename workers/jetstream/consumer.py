@@ -221,7 +221,7 @@ class Consumer:
         elif self.push is not None:
             self.push.pump(now_ns)
         else:
-            if self.pull is not None and 0 < self.pull.next_due_ns() <= now_ns:
+            if self.pull is not None and self.pull.is_due(now_ns):
                 # Whoever asked has given up: the next message is for somebody else.
                 self.pull.check(now_ns, is_at_end=False)
             sent = core.pump(now_ns)
@@ -437,7 +437,7 @@ class Consumer:
         if self.push is not None:
             times.append(self.push.next_due_ns(now_ns))
         if self._inactive_ns:
-            times.append(self._inactive_due_ns(now_ns))
+            times.append(self._inactive_due_ns(now_ns, looks=False))
         return min((due_ns for due_ns in times if due_ns), default=0)
 
     def _timer_fired(self) -> None:
@@ -453,12 +453,12 @@ class Consumer:
         self._check_ack_wait(now_ns)
         if self.pull is not None:
             # As in nats-server, requests that do not wait are over then if they have got something.
-            self.pull.check(now_ns, is_at_end=0 < self.pull.next_due_ns() <= now_ns)
+            self.pull.check(now_ns, is_at_end=self.pull.is_due(now_ns))
         if self.push is not None:
             self.push.check(now_ns)
         if self._replay_until:
             self.core.wake()
-        if self._inactive_ns and now_ns >= self._inactive_due_ns(now_ns):
+        if self._inactive_ns and now_ns >= self._inactive_due_ns(now_ns, looks=True):
             self.consumers.delete(self.name)
             self.engine.commit_soon()
             return
@@ -485,8 +485,12 @@ class Consumer:
 
     # ---- nobody uses it
 
-    def _inactive_due_ns(self, now_ns: int) -> int:
-        """Return when it will have been unused for as long as it may be."""
+    def _inactive_due_ns(self, now_ns: int, *, looks: bool) -> int:
+        """Return when it will have been unused for as long as it may be.
+
+        Args:
+            looks: whether somebody listens for the requests that wait; if not, that is left for later.
+        """
         if self.push is not None:
             return (
                 now_ns + self._inactive_ns
@@ -494,7 +498,7 @@ class Consumer:
                 else self._inactive_since_ns + self._inactive_ns
             )
         assert self.pull is not None
-        if self.core.requests:
+        if looks:
             self.pull.drop_uninterested()
         if self.core.requests:
             return now_ns + self._inactive_ns

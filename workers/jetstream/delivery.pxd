@@ -21,6 +21,7 @@ cdef class Request:
     cdef public uint64_t delivered
     cdef public uint64_t sent_bytes        # of messages delivered: subject, reply, headers, payload
     cdef public object info
+    cdef readonly bint is_waiting          # a core has it
     cdef Target target
 
 

@@ -38,6 +38,8 @@ class Request:
     sent_bytes: int
     info: object
     @property
+    def is_waiting(self) -> bool: ...
+    @property
     def reply(self) -> bytes: ...
     def __init__(
         self, reply: bytes, remaining: int = 1, bytes_left: int = -1, info: object = None

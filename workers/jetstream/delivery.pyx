@@ -284,6 +284,7 @@ cdef class ConsumerCore(Waiter):
     def add_request(self, Request request not None):
         """Give messages to one more request."""
         request.target.account = <uint32_t>self.stream.account
+        request.is_waiting = True
         if self.turn >= len(self.requests):
             self.turn = 0
         if self.chooses or self.turn == 0:
@@ -298,6 +299,7 @@ cdef class ConsumerCore(Waiter):
     def remove_request(self, Request request not None):
         """Forget a request, if it has not ended."""
         cdef Py_ssize_t at
+        request.is_waiting = False
         for at in range(len(self.requests)):
             if self.requests[at] is request:
                 del self.requests[at]

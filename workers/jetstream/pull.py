@@ -6,6 +6,7 @@ nats-server does with them: limits, expiry, idle heartbeats, no_wait, and the st
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 SECOND_NS = 10**9
 MAX_WAITING_UNLIMITED = 1 << 62
+OVER_MAX = 64
+"""Requests that are over may be remembered, in so far as they are not more than this and those that wait."""
 
 # nats-server reads it into a nameless type, as its errors show.
 REQUEST = gojson.Struct(
@@ -133,6 +136,11 @@ class PullQueue:
         self.priority = Priority(consumer)
         self.last_request_ns = consumer.engine.now_ns()
         self._listeners: list[int] = []
+        # A heap of (when something may be due, order, request); some are too early, some requests are over.
+        self._due: list[tuple[int, int, Request]] = []
+        self._asked = 0
+        self._no_waits: dict[Request, None] = {}
+        self._delivered_ns = 0
 
     # ---- life
 
@@ -196,7 +204,20 @@ class PullQueue:
                 return
         request = Request(reply, parsed.remaining, parsed.bytes_left, waiting)
         self.priority.add(request)
+        self._note(request, waiting)
         self._consumer.asked()
+
+    def _note(self, request: Request, waiting: Waiting) -> None:
+        """Remember when a request is due."""
+        if len(self._due) + len(self._no_waits) > 2 * len(self._consumer.core.requests) + OVER_MAX:
+            self._due = [entry for entry in self._due if entry[2].is_waiting]
+            heapq.heapify(self._due)
+            self._no_waits = {one: None for one in self._no_waits if one.is_waiting}
+        if waiting.no_wait:
+            self._no_waits[request] = None
+        if due_ns := self._due_of(waiting):
+            self._asked += 1
+            heapq.heappush(self._due, (due_ns, self._asked, request))
 
     def _exceeded(self, request: Request, waiting: Waiting, now_ns: int) -> tuple[int, str] | None:
         config = self._consumer.config
@@ -236,38 +257,62 @@ class PullQueue:
         Args:
             is_at_end: there is nothing to deliver now, so requests that do not wait are over.
         """
-        core = self._consumer.core
-        for request in list(core.requests):
+        while self.is_due(now_ns):
+            _, order, request = heapq.heappop(self._due)
             waiting = read_info(request)
             if waiting.expires_ns and now_ns >= waiting.expires_ns:
                 self._end(request, status(408, "Request Timeout", request))
-            elif is_at_end and waiting.no_wait and (not waiting.expires_ns or request.delivered):
+            elif is_at_end and waiting.no_wait and request.delivered:
                 self._end(request, status(404, "No Messages"))
-            elif waiting.heartbeat_ns and now_ns >= waiting.heartbeat_at_ns:
-                if self._consumer.has_interest(request.reply):
-                    self.tell(request.reply, self._consumer.heartbeat())
-                    waiting.heartbeat_at_ns = now_ns + waiting.heartbeat_ns
-                else:
-                    core.remove_request(request)
+            elif self._consumer.has_interest(request.reply):
+                self.tell(request.reply, self._consumer.heartbeat())
+                waiting.heartbeat_at_ns = now_ns + waiting.heartbeat_ns
+                heapq.heappush(self._due, (self._due_of(waiting), order, request))
+            else:
+                self._consumer.core.remove_request(request)
+        if is_at_end and self._no_waits:
+            self._end_no_waits()
+
+    def _end_no_waits(self) -> None:
+        """End the requests that do not wait, but for those that may wait for a first message."""
+        left = [request for request in self._no_waits if request.is_waiting]
+        self._no_waits = {
+            request: None for request in left if read_info(request).expires_ns and not request.delivered
+        }
+        for request in left:
+            if request not in self._no_waits:
+                self._end(request, status(404, "No Messages"))
 
     def next_due_ns(self) -> int:
-        """Return when `check` has something to do, 0: never."""
-        times = []
-        for request in self._consumer.core.requests:
-            waiting = read_info(request)
-            times += [waiting.expires_ns, waiting.heartbeat_at_ns]
-        return min((due_ns for due_ns in times if due_ns), default=0)
+        """Return when `check` may have something to do, 0: never."""
+        while self._due and not self._due[0][2].is_waiting:
+            heapq.heappop(self._due)
+        return self._due[0][0] if self._due else 0
+
+    def is_due(self, now_ns: int) -> bool:
+        """Return whether a request has ended or its heartbeat is due."""
+        while 0 < self.next_due_ns() <= now_ns:
+            _, order, request = self._due[0]
+            due_ns = self._due_of(read_info(request))
+            if due_ns <= now_ns:
+                return True
+            heapq.heapreplace(self._due, (due_ns, order, request))
+        return False
+
+    def _due_of(self, waiting: Waiting) -> int:
+        """Return when a request ends or its heartbeat is due, 0: never."""
+        if not waiting.heartbeat_ns:
+            return waiting.expires_ns
+        beat_ns = max(waiting.heartbeat_at_ns, self._delivered_ns + waiting.heartbeat_ns)
+        return min(beat_ns, waiting.expires_ns)
 
     def _end(self, request: Request, headers: bytes) -> None:
         self._consumer.core.remove_request(request)
         self.tell(request.reply, headers)
 
     def delivered(self, now_ns: int) -> None:
-        """Begin the wait for heartbeats anew where something was delivered."""
-        for request in self._consumer.core.requests:
-            waiting = read_info(request)
-            if waiting.heartbeat_ns:
-                waiting.heartbeat_at_ns = now_ns + waiting.heartbeat_ns
+        """Begin the wait for heartbeats anew: something was delivered."""
+        self._delivered_ns = now_ns
 
     def drop_uninterested(self) -> None:
         """Forget requests that nobody listens for any more."""
