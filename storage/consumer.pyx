@@ -259,10 +259,6 @@ cdef class ConsumerStore:
         cdef uint64_t before = self.pending_count
         cdef uint64_t floor_consumer = self.floor_consumer
         cdef uint64_t floor_stream = self.floor_stream
-        if len(self.given_up) and sequence in self.given_up:
-            self.given_up.discard(sequence)
-            self.mark_changed()
-            put_change(&self.changes, ACKNOWLEDGED, 1, sequence, sequence, 0)
         if self.ack_policy == ACKS_ARE_CUMULATIVE:
             self.apply_ack_all(consumer_sequence, sequence)
             if (before != self.pending_count or floor_consumer != self.floor_consumer
@@ -407,12 +403,14 @@ cdef class ConsumerStore:
         return 0
 
     cdef int apply_ack(self, uint64_t sequence) except -1:
-        """Acknowledge one message; return 1, or 0: it is not pending."""
+        """Acknowledge one message; return 1, or 0: it is neither pending nor given up."""
         cdef uint32_t link = self.messages.find(sequence)
         cdef uint64_t first_delivery
         if link == 0:
+            if len(self.given_up) == 0 or sequence not in self.given_up:
+                return 0
             self.given_up.discard(sequence)
-            return 0
+            return 1
         first_delivery = self.messages.at(link).consumer_sequence
         self.messages.remove(link)
         self.pending_count = self.messages.count
@@ -427,6 +425,7 @@ cdef class ConsumerStore:
             messages.remove(messages.lowest_link)
         self.pending_count = messages.count
         self.floor_consumer, self.floor_stream = consumer_sequence, sequence
+        self.given_up.discard(sequence)
         return 0
 
     cdef int apply_give_up(self, uint64_t sequence) except -1:

@@ -50,7 +50,7 @@ def run_and_watch(server, *arguments, timeout_s):
     assert client.returncode == 0, errors
     for process, before, highest in zip(processes, idle, peak, strict=True):
         print(
-            f"{server.kind} {process.pid} {arguments[0]}: RSS {before[0]:.0f} MiB, at most {highest[0]:.0f} MiB"
+            f"{server.kind} {process.pid} {arguments[0]}: RSS {before[0]:.0f}, at most {highest[0]:.0f} MiB"
         )
     return output, [highest[1] - before[1] for before, highest in zip(idle, peak, strict=True)]
 

@@ -338,7 +338,7 @@ cdef class ConsumerCore(Waiter):
         cdef bint was_given_up = len(self.given_up) and sequence in self.given_up
         count = self.state.ack_c(consumer_sequence, sequence)
         self.acked_ns = self.plane.now_ns
-        if was_given_up and self.mode != RETENTION_KEEP:
+        if was_given_up and self.mode != RETENTION_KEEP and sequence not in self.given_up:
             # Too late for another delivery, and the message is done with all the same.
             self.remove_acknowledged(sequence)
         if count == 0:

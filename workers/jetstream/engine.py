@@ -262,7 +262,7 @@ class JetStream:
     def pump_soon(self) -> None:
         """Let consumers deliver that have something to do."""
         if self.plane.takes_letters and not self._is_ending:
-            # The end of the round does it. What the event loop has to do would end the data plane's lingering.
+            # The end of the round does it; what the event loop has to do would end the plane's lingering.
             return
         if not self._pump_is_set and len(self.pumps):
             self._pump_is_set = True
