@@ -295,7 +295,7 @@ class Consumers:
         if self.stream.config.retention == "limits":
             return
         for consumer in self.all():
-            following = consumer.core.next_sequence
+            following = consumer.core.last_looked_at + 1
             found = queries.find_all(store, consumer.filter(), store.first_sequence)
             for start in range(0, len(found), WANTED_STEP):
                 if found[start] >= following:
