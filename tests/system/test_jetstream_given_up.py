@@ -90,8 +90,10 @@ def test_a_late_acknowledgement_after_a_restart_removes_what_was_given_up(give_u
     it.keeps(2, 4, 5)
     it.restart(kill=it.broker.is_midge)
     it.keeps(2, 4, 5)
+    # A nats-server may be asked before it has counted.
+    wait_until(lambda: it.info()["num_pending"] == 1, "one message to be pending")
     info = it.info()
-    assert (info["num_pending"], info["num_ack_pending"]) == (1, 0)
+    assert info["num_ack_pending"] == 0
     assert info["num_redelivered"] == (0 if max_deliver == 1 else 2)
     it.client.ack_sync(it.held[1])
     it.keeps(4, 5)
