@@ -30,8 +30,6 @@ NOW_NS = 1_700_000_000_000_000_000
 class Policy:
     """Delivers whatever there is."""
 
-    acks_one = True
-
     def __init__(self) -> None:
         self.core: ConsumerCore
 

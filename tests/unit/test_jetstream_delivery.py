@@ -32,9 +32,8 @@ NOW_NS = 1_700_000_000_000_000_000
 class Policy:
     """Pumps when told to, and remembers what it was told."""
 
-    def __init__(self, ack_policy: int) -> None:
+    def __init__(self) -> None:
         self.core: ConsumerCore
-        self.acks_one = ack_policy == ACK_EXPLICIT
         self.ended: list[tuple[Request, int]] = []
         self.spent: list[tuple[int, int]] = []
         self.commands: list[tuple[bytes, int, int, int, bytes]] = []
@@ -91,7 +90,7 @@ class Fixture:
             ingest=SimpleNamespace(touch=lambda: None),
         )
         self.pumps, self.audience = Pumps() if pumps is None else pumps, Audience(self.store)
-        self.policy = Policy(ack_policy)
+        self.policy = Policy()
         self.state = ConsumerStore("C", 1, ack_policy, b"")
         self.core = ConsumerCore(
             self.plane,

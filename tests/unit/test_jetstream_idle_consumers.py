@@ -18,8 +18,6 @@ NOW_NS = 1_700_000_000_000_000_000
 class Policy:
     """Delivers when asked, and counts how often that is."""
 
-    acks_one = True
-
     def __init__(self, it):
         self.core = None
         self.it = it

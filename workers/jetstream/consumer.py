@@ -77,7 +77,6 @@ class Consumer:
         self.name = name
         self.config = config
         self.created_ns = created_ns
-        self.acks_one = config.ack_policy == "explicit"
         self.is_closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0

@@ -392,7 +392,7 @@ cdef class ConsumerCore(Waiter):
             one = self.state.after(one)
         for sequence, _, _ in gone:
             self.redelivering.discard(sequence)
-            if self.policy.acks_one:
+            if self.state.ack_policy == ACKS_ONE:
                 self.state.ack_c(0, sequence)
             else:
                 self.state.give_up_c(sequence)
